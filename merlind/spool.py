@@ -1,0 +1,171 @@
+"""Photos on disk: staged while they come in, in place once their task is durable, gone when it is over.
+
+``incoming/`` holds what is still being received; a name there means nothing after a restart. A photo in place is named
+by its task's number. Knows nothing of HTTP and nothing of SQL.
+"""
+
+import ctypes
+import errno
+import hashlib
+import itertools
+import os
+import platform
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from merlind.task import MAX_TASK_ID
+
+FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+"""What a full disk answers."""
+
+READ_ONLY = frozenset({errno.EROFS, errno.EACCES, errno.EPERM})
+"""What a disk answers that can't be written to."""
+
+
+@dataclass(frozen=True, slots=True)
+class Staged:
+    """A photo that was received whole, but is not durable yet: its path, SHA-256 digest and size in bytes."""
+
+    path: Path
+    sha256: bytes
+    size: int
+
+
+class Staging:
+    """A photo on its way in: each piece goes to the file and through SHA-256 as it comes.
+
+    Ends with exactly one of ``finish`` and ``discard``. The file is made with the first byte.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._file = -1
+        self._hash = hashlib.sha256()
+        self.size = 0
+
+    def write(self, data: bytes) -> None:
+        """Take the next piece. Raises OSError, such as on a full disk."""
+        if self._file < 0:
+            self._file = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        self._hash.update(data)
+        self.size += len(data)
+        written = os.write(self._file, data)
+        while written < len(data):
+            written += os.write(self._file, memoryview(data)[written:])
+
+    def finish(self) -> Staged:
+        """The photo is whole."""
+        self._close()
+        return Staged(self._path, self._hash.digest(), self.size)
+
+    def discard(self) -> None:
+        """Nobody wants it any more."""
+        if self._file >= 0:
+            self._close()
+            self._path.unlink(missing_ok=True)
+
+    def _close(self) -> None:
+        if self._file >= 0:
+            os.close(self._file)
+            self._file = -1
+
+
+class Spool:
+    """The folder of photos, mode 0700, files 0600.
+
+    ``place`` waits for the disk: it belongs into the database's thread. ``sync_all`` flushes the file
+    system that a descriptor lies on; None flushes file by file.
+    """
+
+    def __init__(self, folder: Path, sync_all: Callable[[int], None] | None = None) -> None:
+        self._folder = folder
+        self._incoming = folder / "incoming"
+        self._sync_all = sync_all
+        self._numbers = itertools.count(1)
+
+    def prepare(self) -> None:
+        """Make the folders, and sweep what was still coming in when the last run ended. Raises OSError."""
+        self._incoming.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for leftover in self._incoming.iterdir():
+            leftover.unlink()
+        for folder in (self._incoming, self._folder, self._folder.parent):
+            _fsync_path(folder)
+
+    def stage(self) -> Staging:
+        """A place for one more photo to be received into."""
+        return Staging(self._incoming / f"{next(self._numbers)}.part")
+
+    def path(self, task_id: int) -> Path:
+        """Where the photo of a task lies."""
+        return self._folder / str(task_id)
+
+    def free_bytes(self) -> int:
+        """The room left for us on the spool's file system, in bytes. Raises OSError."""
+        room = os.statvfs(self._folder)
+        return room.f_bavail * room.f_frsize
+
+    def probe(self) -> None:
+        """Write a byte and take it back: raises OSError if the spool can't be written to."""
+        staging = self.stage()
+        try:
+            staging.write(b"\0")
+        finally:
+            staging.discard()
+
+    def place(self, moves: Sequence[tuple[Path, int]]) -> None:
+        """Put staged photos in place of their tasks, durably: when it returns, they survive a power loss.
+
+        Raises OSError; then none of them may be relied on, and none of the failed flushes be tried again.
+        """
+        if not moves:
+            return
+        if self._sync_all is None or len(moves) <= 2:
+            for staged, task_id in moves:
+                _fsync_path(staged)
+                staged.rename(self.path(task_id))
+            _fsync_path(self._folder)
+            return
+        # Nothing refers to the photos before the commit that follows, so one flush of data and names does for all.
+        for staged, task_id in moves:
+            staged.rename(self.path(task_id))
+        descriptor = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            self._sync_all(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def stored(self) -> list[int]:
+        """The numbers of the tasks whose photos are in place."""
+        return [
+            int(entry.name)
+            for entry in os.scandir(self._folder)
+            if entry.name.isascii() and entry.name.isdigit() and 0 < int(entry.name) <= MAX_TASK_ID
+        ]
+
+
+def _fsync_path(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def syncfs(descriptor: int) -> None:
+    """Flush the file system that an open descriptor lies on, syncfs(2). Raises OSError."""
+    if _libc.syncfs(descriptor) != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def trusted_syncfs(release: str = platform.release()) -> Callable[[int], None] | None:
+    """``syncfs`` where it tells of failed writes, else None (syncfs(2): since Linux 5.8)."""
+    version = re.match(r"(\d+)\.(\d+)", release)
+    if not hasattr(_libc, "syncfs") or version is None:
+        return None
+    return syncfs if (int(version[1]), int(version[2])) >= (5, 8) else None
