@@ -1,0 +1,78 @@
+"""Ends what is kept: results past their retention, and photos that outlived their task."""
+
+from collections.abc import Iterator
+
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from merlind.clock import ServiceClock
+from merlind.gateway import Gateway
+from merlind.store import Store, StoreBroken, StoreUnavailable
+
+LONGEST_PAUSE = 3600.0
+"""The most seconds between two sweeps."""
+
+_PAGE = 1000
+
+
+class Retention:
+    """Forgets finished tasks ``retention`` seconds after they were over: a sweep at start, and then by callLater."""
+
+    _log = Logger()
+
+    def __init__(
+        self, reactor: IReactorTime, clock: ServiceClock, gateway: Gateway, store: Store, retention: float
+    ) -> None:
+        self._reactor = reactor
+        self._clock = clock
+        self._gateway = gateway
+        self._store = store
+        self._retention = retention
+        self._pause = min(max(retention / 10, 1.0), LONGEST_PAUSE)
+        self._timer: IDelayedCall | None = None
+        self._running = False
+        self._swept = 0
+
+    def start(self, photos: list[int]) -> None:
+        """Begin; ``photos`` are the numbers of the tasks whose photos were in the spool before the start."""
+        self._running = True
+        self._sweep_photos(photos[i : i + _PAGE] for i in range(0, len(photos), _PAGE))
+        self._sweep()
+
+    def stop(self) -> None:
+        """No more sweeps."""
+        self._running = False
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _sweep_photos(self, pages: Iterator[list[int]]) -> None:
+        page = next(pages, None)
+        if page is not None and self._running:
+            self._store.sweep_photos(page).addCallbacks(lambda _: self._sweep_photos(pages), self._failed)
+
+    def _sweep(self) -> None:
+        self._timer = None
+        before = self._clock.wall() - self._retention
+        self._gateway.expire(before, _PAGE).addCallbacks(self._expired, self._failed).addBoth(self._next)
+
+    def _expired(self, gone: int) -> bool:
+        self._swept += gone
+        return gone == _PAGE
+
+    def _next(self, more: bool | None) -> None:
+        if not self._running:
+            return
+        if more:
+            self._sweep()
+            return
+        if self._swept:
+            self._log.info("{count} finished tasks forgotten", count=self._swept)
+            self._swept = 0
+            self._store.compact().addErrback(self._failed)
+        self._timer = self._reactor.callLater(self._pause, self._sweep)
+
+    def _failed(self, failure: Failure) -> None:
+        failure.trap(StoreUnavailable, StoreBroken)
+        self._log.warn("a sweep failed: {why}", why=failure.getErrorMessage())
