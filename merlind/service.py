@@ -1,0 +1,304 @@
+"""Builds the parts of merlind, starts them, and stops them in order."""
+
+import random
+import secrets
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from twisted.application.service import Service
+from twisted.enterprise.adbapi import ConnectionPool
+from twisted.internet.defer import Deferred, gatherResults, maybeDeferred
+from twisted.internet.endpoints import serverFromString
+from twisted.internet.error import CannotListenError
+from twisted.internet.interfaces import IListeningPort, IProtocolFactory
+from twisted.internet.task import deferLater
+from twisted.logger import ILogObserver, Logger
+from twisted.python.failure import Failure
+from twisted.web.server import Site
+
+from merlind import database
+from merlind.agent import PlainAgent, make_pool
+from merlind.breaker import Breaker, BreakerState
+from merlind.clock import ServiceClock
+from merlind.datadir import DataDir
+from merlind.gateway import Gateway, Limits
+from merlind.merlinface.api import Settings as StandInSettings
+from merlind.merlinface.api import make_site as make_stand_in
+from merlind.metrics import Metrics
+from merlind.retention import Retention
+from merlind.scheduler import Scheduler
+from merlind.spool import Spool, trusted_syncfs
+from merlind.store import Store, StoreBroken, StoreUnavailable
+from merlind.task import MAX_TASK_ID, Policy, State
+from merlind.upstream import MerlinfaceClient
+from merlind.web.admin import Admin
+from merlind.web.resource import EntryPoint
+from merlind.web.site import EdgeSite
+
+EMBEDDED = "embedded"
+"""The upstream that is the stand-in, inside this process."""
+
+STALL = 300.0
+"""Seconds without a good exchange, while tasks are due, after which merlind is not ready."""
+
+STOP_GRACE = 4.0
+"""Seconds that requests in hand and exchanges under way are given at the end."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What can be set; the options' names, with their units."""
+
+    listen: list[str]
+    admin: str | None
+    upstream: str
+    data_dir: Path
+    poll_interval: float
+    upstream_timeout: float
+    upstream_concurrency: int
+    give_up_after: float
+    retention: float
+    max_photo_bytes: int
+    max_pending: int
+    max_connections: int
+    max_uploads: int
+    max_upload_bytes: int
+    min_rate: int
+    min_free_bytes: int
+
+
+class MerlindService(Service):
+    """The whole of merlind.
+
+    ``data_dir`` is locked, and its database prepared. ``die`` ends the process with a failure: it is called with a
+    line that says why, after a fault of the disk.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        reactor: Any,
+        settings: Settings,
+        data_dir: DataDir,
+        die: Callable[[str], None],
+        make_pool_of: Callable[..., ConnectionPool] = ConnectionPool,
+    ) -> None:
+        self._reactor = reactor
+        self._settings = settings
+        self._data_dir = data_dir
+        self._die = die
+        self._ports: list[IListeningPort] = []
+        self.log_observer: ILogObserver | None = None
+        self.clock = ServiceClock(reactor, database.service_time(data_dir.database))
+        self.metrics = Metrics()
+        self.spool = Spool(data_dir.spool, trusted_syncfs())
+        self.spool.prepare()
+        self._photos_before = self.spool.stored()
+        self.pool = make_pool_of(
+            "sqlite3",
+            str(data_dir.database),
+            check_same_thread=False,
+            isolation_level=None,
+            cp_min=1,
+            cp_max=1,
+            cp_openfun=database.configure,
+            cp_reactor=reactor,
+        )
+        self.store = Store(self.pool, self.spool, self.clock, _random_task_id, self._broken)
+        limits = Limits(settings.max_pending, settings.min_free_bytes, settings.max_uploads, settings.max_upload_bytes)
+        self.gateway = Gateway(self.store, self.spool, limits)
+        self.retention = Retention(reactor, self.clock, self.gateway, self.store, settings.retention)
+        entry = EntryPoint(reactor, self.gateway, self.metrics, settings.max_photo_bytes, settings.poll_interval)
+        self.site = EdgeSite(
+            reactor,
+            entry.app.resource(),
+            entry.receive,
+            self.metrics,
+            settings.max_connections,
+            settings.min_rate,
+        )
+        admin = Admin(self.metrics, self.readiness, self._refresh_oldest)
+        self._admin_site = _QuietSite(admin.app.resource(), reactor=reactor, timeout=60)
+        self._http_pool = make_pool(reactor, settings.upstream_concurrency)
+        self._oldest: float | None = None
+        self._define_gauges()
+
+    def setServiceParent(self, parent: Any) -> None:
+        if self.log_observer is not None:
+            parent.setComponent(ILogObserver, self.log_observer)
+        super().setServiceParent(parent)
+
+    # Starting.
+
+    def privilegedStartService(self) -> None:
+        """Take the ports. Raises SystemExit with a clear line if one can't be had."""
+        settings = self._settings
+        url = settings.upstream
+        if url == EMBEDDED:
+            site = make_stand_in(self._reactor, StandInSettings())
+            address: Any = self._listen("tcp:0:interface=127.0.0.1", site).getHost()
+            url = f"http://127.0.0.1:{address.port}/api/"
+        client = MerlinfaceClient(
+            self._reactor,
+            self.clock,
+            PlainAgent(self._reactor, self._http_pool),
+            url,
+            self.spool,
+            self.metrics,
+            settings.upstream_timeout,
+        )
+        jitter = random.SystemRandom().random
+        self.gateway.scheduler = self.scheduler = Scheduler(
+            self._reactor,
+            self.clock,
+            self.store,
+            client,
+            Policy(settings.poll_interval, settings.give_up_after, jitter),
+            Breaker(settings.upstream_concurrency, settings.poll_interval, jitter),
+            self.gateway.moved,
+        )
+        self._public_ports = [self._listen(description, self.site) for description in settings.listen]
+        if settings.admin is not None:
+            self._listen(settings.admin, self._admin_site)
+        super().privilegedStartService()
+
+    def _listen(self, description: str, factory: IProtocolFactory) -> IListeningPort:
+        taken: list[IListeningPort | Failure] = []
+        serverFromString(self._reactor, description).listen(factory).addBoth(taken.append)
+        # TCP, UNIX, TLS and systemd endpoints all listen at once, or fail at once.
+        port = taken[0]
+        if isinstance(port, Failure):
+            error = port.value
+            why = error.socketError if isinstance(error, CannotListenError) else error
+            raise SystemExit(f"merlind: cannot listen on {description}: {why}")
+        self._ports.append(port)
+        return port
+
+    def startService(self) -> None:
+        super().startService()
+        if self._settings.upstream == EMBEDDED:
+            self._log.warn("the upstream is the embedded stand-in: its scores mean nothing")
+        self.gateway.start()
+        self.retention.start(self._photos_before)
+        self._photos_before = []
+
+    # Stopping.
+
+    def stopService(self) -> "Deferred[None]":
+        """The public port, then the requests in hand, then the exchanges, then the database."""
+        super().stopService()
+        return Deferred.fromCoroutine(self._stop())
+
+    async def _stop(self) -> None:
+        self._log.info("stopping")
+        self.gateway.draining = True
+        self.retention.stop()
+        await _stop_listening(self._public_ports)
+        self.gateway.release()
+        requests = self.site.drain().addTimeout(STOP_GRACE, self._reactor, onTimeoutCancel=_anyway)
+        await gatherResults([requests, self.scheduler.stop(STOP_GRACE)])
+        await self._http_pool.closeCachedConnections()
+        await self.store.drained()
+        with suppress(StoreUnavailable, StoreBroken):
+            await self.store.compact()
+        # Whatever an answer's end set in motion has its turn before the thread is joined.
+        await deferLater(self._reactor, 0)
+        self.pool.close()
+        await _stop_listening([port for port in self._ports if port not in self._public_ports])
+        self._data_dir.release()
+        self._log.info("stopped")
+
+    def _broken(self, why: str) -> None:
+        self._log.critical("{why}; nothing more is taken, and merlind stops", why=why)
+        self._die(why)
+
+    # Telling how it is.
+
+    async def readiness(self) -> list[str]:
+        """Why merlind is not ready, if it isn't: can it write, does it make progress?"""
+        gateway, scheduler, settings = self.gateway, self.scheduler, self._settings
+        reasons = []
+        if gateway.draining:
+            reasons.append("stopping")
+        try:
+            await self.store.check()
+        except (StoreUnavailable, StoreBroken) as error:
+            reasons.append(f"storage: {error}")
+        else:
+            if self.spool.free_bytes() < settings.min_free_bytes:
+                reasons.append("storage: the disk is almost full")
+        if gateway.pending >= settings.max_pending:
+            reasons.append("tasks: there are too many unfinished ones")
+        if scheduler.misconfigured is not None:
+            reasons.append(f"upstream: set up wrongly? it says {scheduler.misconfigured}")
+        silence = self.clock.now() - scheduler.last_progress
+        if scheduler.waiting and silence > STALL:
+            reasons.append(f"upstream: no good answer for {silence:.0f} s")
+        return reasons
+
+    async def _refresh_oldest(self) -> None:
+        try:
+            since = await self.store.oldest()
+        except (StoreUnavailable, StoreBroken):
+            return
+        self._oldest = since
+
+    def _breaker_is(self, state: BreakerState) -> float:
+        return float(self.scheduler.breaker.state is state)
+
+    def _define_gauges(self) -> None:
+        metrics, gateway = self.metrics, self.gateway
+        metrics.gauges(
+            "merlind_tasks",
+            "Tasks by state.",
+            "state",
+            {state.value: partial(gateway.counts.__getitem__, state) for state in State},
+        )
+        metrics.gauges(
+            "merlind_breaker_state",
+            "The circuit breaker before the upstream: 1 for the state it is in.",
+            "state",
+            {state.value: partial(self._breaker_is, state) for state in BreakerState},
+        )
+        for name, text, read in (
+            (
+                "merlind_oldest_unfinished_seconds",
+                "Age of the oldest unfinished task, in seconds of service time.",
+                lambda: 0.0 if self._oldest is None else self.clock.now() - self._oldest,
+            ),
+            ("merlind_spool_bytes", "Size of the photos in the spool.", lambda: gateway.photo_bytes),
+            ("merlind_connections", "Open connections on the public listener.", lambda: self.site.connections),
+            ("merlind_uploads", "Uploads in hand.", lambda: gateway.uploads),
+            ("merlind_held_clients", "Clients that wait for their task to be over.", lambda: gateway.held),
+            ("merlind_upstream_under_way", "Exchanges under way.", lambda: self.scheduler.under_way),
+            ("merlind_tasks_due", "Tasks that wait for their turn at the upstream.", lambda: self.scheduler.waiting),
+        ):
+            metrics.gauge(name, text, read)
+
+
+class _QuietSite(Site):
+    """A site without an access log."""
+
+    def startFactory(self) -> None:
+        """No log file."""
+
+    def stopFactory(self) -> None:
+        """Nothing to close."""
+
+
+async def _stop_listening(ports: Iterable[IListeningPort]) -> None:
+    for port in ports:
+        await maybeDeferred(port.stopListening)
+
+
+def _anyway(result: object, timeout: float) -> None:
+    """For a timeout after which one goes on."""
+
+
+def _random_task_id() -> int:
+    return secrets.randbelow(MAX_TASK_ID) + 1

@@ -1,0 +1,165 @@
+"""The twistd plugin's side: the options, and the service that they make."""
+
+import os
+import resource
+import signal
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from merlind import database
+from merlind.clock import use_monotonic_time
+from merlind.datadir import DataDir, DataDirUnusable
+from merlind.log import JSONLines
+from merlind.options import EnvironmentOptions, Option, count, endpoint, seconds
+from merlind.service import EMBEDDED, MerlindService, Settings
+
+_OWN_FILES = 24
+"""How many files merlind has open besides connections, uploads and exchanges."""
+
+STOP_DEADLINE = 10
+"""Seconds after which a stop is no longer waited for."""
+
+
+def upstream(text: str) -> str:
+    """The word ``embedded``, or an http or https URL."""
+    if text == EMBEDDED:
+        return text
+    try:
+        parts = urlsplit(text)
+        usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0 and text.isascii()
+    except ValueError:
+        usable = False
+    if not usable:
+        raise ValueError(f"{text!r} is neither an http or https URL nor the word {EMBEDDED}")
+    return text
+
+
+def _endpoint(text: str) -> str:
+    from twisted.internet import reactor
+
+    return str(endpoint(reactor)(text))
+
+
+class Options(EnvironmentOptions):
+    """The options of ``twistd merlind``."""
+
+    synopsis = "[options]"
+    longdesc = "Takes a name and a photo over HTTP and tells, in time, how well the name suits the person."
+    prefix = "MERLIND"
+    repeated = frozenset({"listen"})
+    declared: Sequence[Option] = (
+        Option("listen", "tcp:8000", "Where to serve; may be given more than once.", _endpoint),
+        Option(
+            "upstream",
+            "http://merlinface.com:12345/api/",
+            f"The URL of the scoring API, or the word {EMBEDDED} for a stand-in inside this process.",
+            upstream,
+        ),
+        Option("data-dir", "./merlind-data", "The directory of the database and the photos.", Path),
+        Option("poll-interval", "2", "Seconds between two questions for one task.", seconds(0.01)),
+        Option("upstream-timeout", "30", "Seconds for one whole exchange with the upstream.", seconds(0.01)),
+        Option("upstream-concurrency", "32", "The most exchanges at once.", count(1)),
+        Option("give-up-after", "86400", "Seconds after which a task that got nowhere fails.", seconds(0.01)),
+        Option("retention", "2592000", "Seconds for which a finished task is remembered.", seconds(0.0)),
+        Option("max-photo-bytes", "10485760", "The largest photo, in bytes.", count(1)),
+        Option("max-pending", "100000", "The most unfinished tasks; past it, 503.", count(1)),
+        Option("max-connections", "20000", "The most open connections; past it, 503.", count(1)),
+        Option("max-uploads", "512", "The most uploads in hand; past it, 503.", count(1)),
+        Option("max-upload-bytes", "1073741824", "The most bytes of uploads in hand; past it, 503.", count(1)),
+        Option("min-rate", "8192", "The slowest that a body may come in, in bytes a second.", count(1)),
+        Option("min-free-bytes", "268435456", "The room to leave on the disk, in bytes; below it, 503.", count(0)),
+        Option(
+            "admin",
+            "tcp:8001:interface=127.0.0.1",
+            "Where to serve health and metrics; none turns it off.",
+            lambda text: None if text == "none" else _endpoint(text),
+        ),
+    )
+    flags = (("log-json", "Log a line of JSON for each event."),)
+
+    def opt_listen(self, value: str) -> None:
+        """Where to serve: an endpoint such as tcp:8000; may be given more than once. [default: tcp:8000, or
+        $MERLIND_LISTEN, separated by spaces]"""
+        self.add_repeated("listen", value)
+
+
+def make_settings(options: Options) -> Settings:
+    """The options' values as settings."""
+    names = {option.name: option.name.replace("-", "_") for option in options.declared}
+    return Settings(**{field: options[name] for name, field in names.items()})
+
+
+def makeService(options: Options) -> MerlindService:
+    """merlind as these options want it. Ends the start with one line if it can't be."""
+    from twisted.internet import reactor as global_reactor
+
+    reactor: Any = global_reactor
+    os.umask(0o077)
+    use_monotonic_time(reactor)
+    settings = fit_open_files(make_settings(options), raise_open_files())
+    data_dir = DataDir(settings.data_dir)
+    try:
+        data_dir.acquire()
+        database.prepare(data_dir.database)
+        service = MerlindService(reactor, settings, data_dir, lambda why: _die(reactor, why))
+    except (DataDirUnusable, database.DatabaseUnusable) as error:
+        raise SystemExit(f"merlind: {error}") from None
+    except OSError as error:
+        raise SystemExit(f"merlind: {error.filename or data_dir.path} can't be used: {error.strerror}") from None
+    if options["log-json"]:
+        service.log_observer = JSONLines(sys.stdout)
+    reactor.addSystemEventTrigger("before", "shutdown", _limit_the_end)
+    return service
+
+
+def raise_open_files() -> int:
+    """Allow this process as many open files as it may have, and return how many those are."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard == resource.RLIM_INFINITY:
+        return soft
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return hard
+
+
+def fit_open_files(settings: Settings, files: int) -> Settings:
+    """The settings with no more connections, uploads and exchanges than ``files`` open files allow."""
+    concurrency = min(settings.upstream_concurrency, max(1, files // 8))
+    room = max(2, files - _OWN_FILES - 2 * concurrency)
+    uploads = min(settings.max_uploads, max(1, room // 4))
+    return replace(
+        settings,
+        upstream_concurrency=concurrency,
+        max_uploads=uploads,
+        max_connections=min(settings.max_connections, room - uploads),
+    )
+
+
+def _limit_the_end() -> None:
+    """From here on a second signal ends the process at once, and so does the deadline.
+
+    By handlers of our own: the default ones do nothing to process 1 of a container, and Twisted's would stop twice.
+    """
+
+    def end(number: int, _: object) -> None:
+        os._exit(128 + number)
+
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGALRM):
+        signal.signal(number, end)
+    signal.alarm(STOP_DEADLINE)
+
+
+def _die(reactor: Any, why: str) -> None:
+    """Stop, and let the exit status and the last line tell that it was a failure."""
+
+    def last_words() -> None:
+        sys.stdout.flush()
+        sys.stderr.write(f"merlind: {why}\n")
+        sys.stderr.flush()
+        os._exit(1)
+
+    reactor.addSystemEventTrigger("after", "shutdown", last_words)
+    reactor.callLater(0, reactor.stop)

@@ -1,0 +1,293 @@
+"""The HTTP/1.1 connection, stricter than Twisted's: deadlines, limits, and an answer to everything that got understood.
+
+What Twisted's HTTPChannel leaves open is mended here, each with the section that asks for it. Knows no routes.
+"""
+
+import re
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet.interfaces import IDelayedCall, ITransport
+from twisted.internet.protocol import Protocol, connectionDone
+from twisted.python.failure import Failure
+from twisted.web.http import HTTPChannel
+
+from merlind.web.answer import Answer, Refusal, problem, unavailable
+
+if TYPE_CHECKING:
+    from merlind.web.site import EdgeSite
+
+IDLE_TIMEOUT = 60.0
+"""Seconds that a connection may be kept without a request on it."""
+
+HEADER_TIMEOUT = 20.0
+"""Seconds from a request's first byte to the end of its headers."""
+
+BODY_GRACE = 20.0
+"""Seconds that a body may take besides those that its size takes at the minimum rate."""
+
+LINGER_TIMEOUT = 5.0
+"""Seconds that a refused client may go on sending, so that it reads the answer and not a reset."""
+
+LINGER_BYTES = 64 * 1024 * 1024
+"""How much of it is read before it is cut off after all, in bytes."""
+
+MAX_HEADER = 16384
+"""The most bytes of a request line and its headers together."""
+
+LARGE_READ = 256 * 1024
+"""How much is read from the socket at a time while a large body comes in, in bytes."""
+
+# RFC 9110, 7.2, and RFC 3986, 3.2.2, as far as clients use it: a name or an address, and a port.
+_HOST = re.compile(rb"(?:[A-Za-z0-9._~%!$&'()*+,;=-]*|\[[0-9A-Fa-f:.]+\])(?::[0-9]{0,5})?")
+_ABSOLUTE = re.compile(rb"https?://[^/?#]*", re.IGNORECASE)
+
+
+class EdgeChannel(HTTPChannel):
+    """One client's connection."""
+
+    site: "EdgeSite"
+    transport: Any
+    totalHeadersSize = MAX_HEADER
+    MAX_LENGTH = MAX_HEADER
+    _refused = False
+    _drained = 0
+    _timer: IDelayedCall | None = None
+    _timer_at = 0.0
+    _deadline: float | None = None
+    _body_began = 0.0
+    _body_received = 0
+    _phase = "idle"
+
+    # The deadline: one timer a connection, set anew only when it goes off too early.
+
+    def _set_deadline(self, seconds: float | None) -> None:
+        if seconds is None:
+            self._deadline = None
+            return
+        self._deadline = self.site.reactor.seconds() + seconds
+        if self._timer is None or self._deadline < self._timer_at:
+            if self._timer is not None:
+                self._timer.cancel()
+            self._start_timer(seconds)
+
+    def _start_timer(self, seconds: float) -> None:
+        self._timer_at = self.site.reactor.seconds() + seconds
+        self._timer = self.site.reactor.callLater(seconds, self._timer_fired)
+
+    def _timer_fired(self) -> None:
+        self._timer = None
+        if self._deadline is None:
+            return
+        left = self._deadline - self.site.reactor.seconds()
+        if left > 0:
+            self._start_timer(left)
+        else:
+            self._deadline_passed()
+
+    def _deadline_passed(self) -> None:
+        if self._phase == "body":
+            allowed = BODY_GRACE + self._body_received / self.site.min_rate
+            left = self._body_began + allowed - self.site.reactor.seconds()
+            if left > 0:
+                self._set_deadline(left)
+            else:
+                self.refuse(problem(408, "too_slow", "the body came in too slowly"))
+        elif self._phase == "headers":
+            self.refuse(problem(408, "too_slow", "the headers came in too slowly"))
+        elif self._phase == "idle":
+            self._phase = "closing"
+            self._set_deadline(LINGER_TIMEOUT)
+            self.loseConnection()
+        else:
+            self.transport.abortConnection()
+
+    # The connection's life.
+
+    def connectionMade(self) -> None:
+        super().connectionMade()
+        self._set_deadline(HEADER_TIMEOUT)
+        self.site.opened(self)
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self.site.closed(self)
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._deadline = None
+        super().connectionLost(reason)
+
+    def dataReceived(self, data: bytes) -> None:
+        if self._refused:
+            self._drained += len(data)
+            if self._drained > LINGER_BYTES:
+                self.transport.abortConnection()
+            return
+        if self._phase == "idle":
+            self._phase = "headers"
+            self._set_deadline(HEADER_TIMEOUT)
+        super().dataReceived(data)
+
+    def close_if_idle(self) -> None:
+        """Close it unless a request is on it; then it closes with its answer."""
+        self.persistent = 0
+        if self._phase == "idle":
+            self._phase = "closing"
+            self._set_deadline(LINGER_TIMEOUT)
+            self.loseConnection()
+
+    # The request line and the headers.
+
+    def _reading_headers(self) -> bool:
+        # Twisted keeps the parsed request line here from its arrival to the end of the request.
+        return "_command" in self.__dict__
+
+    def lineLengthExceeded(self, line: bytes) -> None:
+        self._refuse_size()
+
+    def _refuse_size(self) -> None:
+        if self._reading_headers():
+            self.refuse(problem(431, "headers_too_large", "the headers are too large"))
+        else:
+            self.refuse(problem(414, "uri_too_long", "the request line is too long"))
+
+    def lineReceived(self, line: bytes) -> None:
+        if self._refused:
+            return
+        if self._receivedHeaderSize + len(line) > self.totalHeadersSize:
+            self._refuse_size()
+        elif self._reading_headers() and line[:1] in (b" ", b"\t"):
+            # RFC 9112, 5.2: a server may refuse line folding, and should.
+            self._respondToBadRequestAndDisconnect()
+        else:
+            super().lineReceived(line)
+
+    def _maybeChooseTransferDecoder(self, header: bytes, data: bytes) -> bool:
+        if header == b"Content-Length" and data.isdigit():
+            data = data.lstrip(b"0") or b"0"
+            if len(data) > 15:
+                # int() refuses thousands of digits; RFC 9110, 8.6: anticipate large numbers.
+                self.refuse(problem(413, "too_large", "the body is too large"))
+                return False
+        return bool(super()._maybeChooseTransferDecoder(header, data))
+
+    def allHeadersReceived(self) -> None:
+        if self._refused:
+            return
+        request = self.requests[-1]
+        self.persistent = self.checkPersistence(request, self._version)
+        try:
+            self._check_headers(request)
+            target = _ABSOLUTE.sub(b"", self._path, count=1)
+            if target != self._path:
+                # RFC 9112, 3.2.2: a server must accept the absolute form.
+                self._path = target if target.startswith(b"/") else b"/" + target
+            request.begin(self._command, self._path, self._version, self.length)
+        except Refusal as refusal:
+            self.refuse(refusal.answer)
+            return
+        if self.length == 0:
+            return
+        self._phase = "body"
+        self._body_began = self.site.reactor.seconds()
+        self._body_received = 0
+        self._set_deadline(BODY_GRACE)
+        if (self.length is None or self.length > LARGE_READ) and hasattr(self.transport, "bufferSize"):
+            self.transport.bufferSize = LARGE_READ
+        expect = request.requestHeaders.getRawHeaders(b"Expect")
+        if expect and expect[0].lower() == b"100-continue" and self._version == b"HTTP/1.1":
+            self._send100Continue()
+
+    def _check_headers(self, request: Any) -> None:
+        hosts = request.requestHeaders.getRawHeaders(b"Host", [])
+        # RFC 9112, 3.2: exactly one Host in HTTP/1.1, and a valid one.
+        if len(hosts) > 1 or (not hosts and self._version == b"HTTP/1.1"):
+            raise Refusal(problem(400, "bad_host", "a request has exactly one Host"))
+        if hosts and not _HOST.fullmatch(hosts[0]):
+            raise Refusal(problem(400, "bad_host", "the Host is malformed"))
+        # RFC 9112, 6.1: Transfer-Encoding from an HTTP/1.0 client is faulty framing.
+        if self._version != b"HTTP/1.1" and request.requestHeaders.hasHeader(b"Transfer-Encoding"):
+            raise Refusal(problem(400, "bad_framing", "HTTP/1.0 has no Transfer-Encoding"))
+
+    def checkPersistence(self, request: Any, version: bytes) -> bool:
+        return not self.site.draining and bool(super().checkPersistence(request, version))
+
+    # The body, and what comes after it.
+
+    def rawDataReceived(self, data: bytes) -> None:
+        if self._refused:
+            return
+        self._body_received += len(data)
+        super().rawDataReceived(data)
+
+    def allContentReceived(self) -> None:
+        if self._refused:
+            return
+        self._phase = "handling"
+        self._set_deadline(None)
+        super().allContentReceived()
+
+    def requestDone(self, request: Any) -> None:
+        if self._refused:
+            return
+        self._phase = "idle"
+        self._set_deadline(IDLE_TIMEOUT)
+        super().requestDone(request)
+
+    # Refusing.
+
+    def _respondToBadRequestAndDisconnect(self) -> None:
+        self.refuse(problem(400, "bad_request", "the request is malformed"))
+
+    def refuse(self, answer: Answer) -> None:
+        """Answer at once, read no more of the request, and close when the client has had time to read the answer."""
+        if self._refused:
+            return
+        self._refused = True
+        head = False
+        for request in self.requests:
+            head = request.method == b"HEAD"
+            request.abandon()
+        self.site.answered(self._command_or_none(), answer.code)
+        self.transport.write(answer.to_bytes(head=head, close=True))
+        self._phase = "lingering"
+        self._set_deadline(LINGER_TIMEOUT)
+        linger(self.transport, self._networkProducer)
+
+    def _command_or_none(self) -> bytes:
+        return bytes(self.__dict__.get("_command", b"-"))
+
+
+def linger(transport: Any, producer: Any = None) -> None:
+    """Close our direction alone, and go on reading: a client that still sends gets to read the answer.
+
+    RFC 9112, 9.6. Where a transport can't close one direction, it is closed whole.
+    """
+    if producer is not None:
+        producer.unregisterProducer()
+        producer.resumeProducing()
+    if hasattr(transport, "loseWriteConnection"):
+        transport.loseWriteConnection()
+    else:
+        transport.loseConnection()
+
+
+class TurnedAway(Protocol):
+    """A connection past the cap: 503 at once, and closed."""
+
+    transport: ITransport | None
+
+    def __init__(self, site: "EdgeSite") -> None:
+        self._site = site
+        self._timer: IDelayedCall | None = None
+
+    def connectionMade(self) -> None:
+        transport: Any = self.transport
+        transport.write(unavailable("too_many_connections", "there are too many connections").to_bytes(close=True))
+        self._site.answered(b"-", 503)
+        self._timer = self._site.reactor.callLater(1.0, transport.abortConnection)
+        linger(transport)
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self._site.turned_away -= 1
+        if self._timer is not None and self._timer.active():
+            self._timer.cancel()

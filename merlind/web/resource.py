@@ -1,0 +1,251 @@
+"""The one entry point: what each request asks of the gateway, and how its answer reads (the wire contract)."""
+
+import re
+from importlib.resources import files
+from typing import Any, TypeVar
+from urllib.parse import parse_qsl
+
+from klein import Klein
+from multipart import parse_options_header  # type: ignore[import-untyped]
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from werkzeug.exceptions import MethodNotAllowed, NotFound
+
+from merlind.gateway import ANONYMOUS, Full, Gateway, Status
+from merlind.metrics import Metrics
+from merlind.store import StoreBroken, StoreUnavailable, Submission
+from merlind.task import MAX_TASK_ID, Task
+from merlind.web.answer import ALLOW, NO_STORAGE, Answer, Refusal, json_answer, problem, retry_after, unavailable
+from merlind.web.form import FORM_OVERHEAD, PhotoForm, boundary_of
+from merlind.web.site import EdgeRequest, IgnoredBody
+
+T = TypeVar("T")
+
+MAX_WAIT = 60
+"""The longest that a client can have its answer held, in seconds."""
+
+NOT_FOUND = json_answer(404, {"status": "not_found", "result": None})
+_OPTIONS = Answer(204, headers=((b"Allow", ALLOW),))
+_TASK_ID = re.compile(r"[0-9]{1,16}", re.ASCII)
+_WAIT = re.compile(rb'\s*wait\s*=\s*"?([0-9]{1,9})"?\s*(?:;.*)?', re.IGNORECASE)
+_QUALITY = re.compile(r"[01](?:\.[0-9]{0,3})?", re.ASCII)
+_PAGE = files("merlind.web").joinpath("page.html").read_bytes()
+
+
+class EntryPoint:
+    """The resource at ``/``."""
+
+    app = Klein()
+    _log = Logger()
+
+    def __init__(
+        self,
+        reactor: IReactorTime,
+        gateway: Gateway,
+        metrics: Metrics,
+        max_photo_bytes: int,
+        poll_interval: float,
+    ) -> None:
+        self._reactor = reactor
+        self._gateway = gateway
+        self._metrics = metrics
+        self._max_photo_bytes = max_photo_bytes
+        self._again = retry_after(poll_interval)
+        self._waiting = json_answer(202, {"status": "wait", "result": None}, self._again)
+
+    def receive(self, request: EdgeRequest, length: int | None) -> "PhotoForm | IgnoredBody | None":
+        """Decide by its headers what a request's body goes to. Raises Refusal."""
+        if request.method == b"POST" and request.path == b"/":
+            return self._open_form(request, length)
+        return None if length == 0 else IgnoredBody(length)
+
+    def _open_form(self, request: EdgeRequest, length: int | None) -> PhotoForm:
+        boundary = boundary_of(request.getHeader(b"Content-Type"))
+        most = self._max_photo_bytes + FORM_OVERHEAD
+        if length is not None and length > most:
+            raise Refusal(problem(413, "too_large", f"a photo may have {self._max_photo_bytes} bytes at most"))
+        if length == 0 and not request.requestHeaders.hasHeader(b"Content-Length"):
+            raise Refusal(problem(411, "length_required", "send a Content-Length, or the body in chunks"))
+        try:
+            upload = self._gateway.open_upload(most if length is None else length)
+        except Full as full:
+            raise Refusal(unavailable("full", str(full))) from full
+        return PhotoForm(boundary, upload, self._max_photo_bytes)
+
+    # The requests.
+
+    @app.route("/", methods=["POST"])
+    async def submit(self, request: EdgeRequest) -> None:
+        """Take a photo and a name."""
+        form = request.receiver
+        assert isinstance(form, PhotoForm), "a POST has had its body received"
+        name, staged, media_type = form.finish()
+        request.receiver = None
+        began = self._reactor.seconds()
+        # Shielded: Klein cancels us when the client goes away, and what is being committed must not be.
+        task = await _shielded(self._gateway.submit(Submission(ANONYMOUS, name, staged, media_type)))
+        self._metrics.accept_seconds.observe(self._reactor.seconds() - began)
+        wait = _preferred_wait(request)
+        status: Status | None = Status(task.user, task.result, task.error)
+        if wait is not None and not task.over:
+            status = await self._hold(task.user, task.id, wait)
+        request.send(_applied(self._received(task, status), wait))
+
+    def _received(self, task: Task, status: Status | None) -> Answer:
+        link = b"/?task_id=%d" % task.id
+        if status is not None and status.result is not None:
+            body = {"status": "ready", "task": task.id, "result": status.result}
+            return json_answer(200, body, (b"Content-Location", link))
+        body = {"status": "received", "task": task.id, "result": None}
+        return json_answer(202, body, (b"Location", link), self._again)
+
+    @app.route("/", methods=["GET", "HEAD"])
+    async def tell(self, request: EdgeRequest) -> None:
+        """Tell how a task stands; or show the page for people."""
+        if _wants_page(request):
+            request.send(PAGE)
+            return
+        task_id = _task_id(request.query)
+        wait = _preferred_wait(request)
+        status = await _shielded(self._find(ANONYMOUS, task_id))
+        if wait is not None and status is not None and not status.over:
+            status = await self._hold(ANONYMOUS, task_id, wait)
+        request.send(_applied(self.status_answer(status), wait))
+
+    def status_answer(self, status: Status | None) -> Answer:
+        """How a GET reads."""
+        if status is None:
+            return NOT_FOUND
+        if status.result is not None:
+            return json_answer(200, {"status": "ready", "result": status.result})
+        if status.error is not None:
+            error = {"code": status.error.code, "detail": status.error.detail, "source": "upstream"}
+            return json_answer(200, {"status": "failed", "result": None, "error": error})
+        return self._waiting
+
+    @app.route("/", methods=["DELETE"])
+    async def erase(self, request: EdgeRequest) -> None:
+        """Cancel a task and erase all that is known of it."""
+        found = await _shielded(self._gateway.erase(ANONYMOUS, _task_id(request.query)))
+        request.send(Answer(204) if found else NOT_FOUND)
+
+    @app.route("/", methods=["OPTIONS"])
+    def options(self, request: EdgeRequest) -> None:
+        """Tell what may be asked (RFC 9110, 9.3.7)."""
+        request.send(_OPTIONS)
+
+    # Held answers.
+
+    def _find(self, user: str, task_id: int) -> "Deferred[Status | None]":
+        def owned(status: Status | None) -> Status | None:
+            return status if status is not None and status.user == user else None
+
+        return self._gateway.find(task_id).addCallback(owned)
+
+    async def _hold(self, user: str, task_id: int, seconds: int) -> Status | None:
+        """Wait until a task is over, but no longer than asked."""
+        over: Deferred[None] = Deferred()
+
+        def wake() -> None:
+            if not over.called:
+                over.callback(None)
+
+        self._gateway.watch(task_id, wake)
+        timer = self._reactor.callLater(seconds, wake)
+        try:
+            await over
+        finally:
+            self._gateway.unwatch(task_id, wake)
+            if timer.active():
+                timer.cancel()
+        return await _shielded(self._find(user, task_id))
+
+    # What goes wrong.
+
+    @app.handle_errors(Refusal)
+    def refused(self, request: Any, failure: Failure) -> None:
+        """What the request's own part found wrong with it."""
+        assert isinstance(failure.value, Refusal), "the handler's own type"
+        request.send(failure.value.answer)
+
+    @app.handle_errors(StoreUnavailable, StoreBroken, OSError)
+    def no_storage(self, request: Any, failure: Failure) -> None:
+        """The disk doesn't let us."""
+        self._log.error("not done: {why}", why=failure.getErrorMessage())
+        request.send(NO_STORAGE)
+
+    @app.handle_errors(NotFound)
+    def no_such_path(self, request: Any, failure: Failure) -> None:
+        """There is one entry point."""
+        request.send(problem(404, "not_found", "there is nothing here"))
+
+    @app.handle_errors(MethodNotAllowed)
+    def no_such_method(self, request: Any, failure: Failure) -> None:
+        """RFC 9110, 15.5.6: with what is allowed."""
+        request.send(problem(405, "method_not_allowed", "this method is not allowed here", (b"Allow", ALLOW)))
+
+
+PAGE = Answer(
+    200,
+    _PAGE,
+    b"text/html; charset=utf-8",
+    (
+        (b"Content-Security-Policy", b"default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; "
+         b"connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"),
+        (b"Referrer-Policy", b"no-referrer"),
+        (b"Vary", b"Accept"),
+    ),
+)  # fmt: skip
+"""The page for people."""
+
+
+def _shielded(d: "Deferred[T]") -> "Deferred[T]":
+    """A Deferred that fires as ``d`` does, and whose cancelling leaves ``d`` alone."""
+    shield: Deferred[T] = Deferred()
+
+    def pass_on(result: T | Failure) -> None:
+        if not shield.called:
+            shield.callback(result)
+
+    d.addBoth(pass_on)
+    return shield
+
+
+def _task_id(query: bytes) -> int:
+    """The task number that a query asks for. Raises Refusal: 400 unless there is just one, of 1 to 16 digits."""
+    try:
+        pairs = parse_qsl(query.decode("latin-1"), keep_blank_values=True, max_num_fields=32)
+    except ValueError:
+        pairs = []
+    values = [value for name, value in pairs if name == "task_id"]
+    if len(values) != 1 or not _TASK_ID.fullmatch(values[0]):
+        raise Refusal(problem(400, "bad_task_id", "ask with one task_id, a number of up to 16 digits"))
+    return min(int(values[0]), MAX_TASK_ID + 1)
+
+
+def _preferred_wait(request: EdgeRequest) -> int | None:
+    """How long the client prefers to wait, in seconds, as far as it may (RFC 7240, 4.3)."""
+    for line in request.requestHeaders.getRawHeaders(b"Prefer", []):
+        for preference in line.split(b","):
+            if found := _WAIT.fullmatch(preference):
+                return min(int(found[1]), MAX_WAIT)
+    return None
+
+
+def _applied(answer: Answer, wait: int | None) -> Answer:
+    return answer if wait is None else answer.with_header(b"Preference-Applied", b"wait=%d" % wait)
+
+
+def _wants_page(request: EdgeRequest) -> bool:
+    """Whether a browser came to look: it asks for no task, and likes text/html no less than JSON."""
+    if b"task_id" in request.query:
+        return False
+    liked = {"text/html": 0.0, "application/json": 0.0}
+    for part in (request.getHeader(b"Accept") or b"").decode("latin-1").split(","):
+        media_type, options = parse_options_header(part)
+        if media_type in liked:
+            quality = options.get("q", "1")
+            liked[media_type] = float(quality) if _QUALITY.fullmatch(quality) else 0.0
+    return liked["text/html"] > 0 and liked["text/html"] >= liked["application/json"]
