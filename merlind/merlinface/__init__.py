@@ -1,0 +1,1 @@
+"""A stand-in for the upstream, merlinface, which answers no more for most people: the scores it gives mean nothing."""

@@ -1,0 +1,63 @@
+"""``twistd merlinface``: the options of the stand-in, and the service that they make."""
+
+from typing import cast
+
+from twisted.application import strports
+from twisted.application.service import IService, MultiService
+from twisted.internet import reactor as _reactor
+from twisted.internet.error import CannotListenError
+from twisted.internet.interfaces import IReactorCore, IReactorTime
+from twisted.web.server import Site
+
+from merlind.merlinface.api import DISCLAIMER, Settings, make_site
+from merlind.options import EnvironmentOptions, Option, count, endpoint, seconds, share
+
+_DEFAULTS = Settings()
+
+
+class Options(EnvironmentOptions):
+    """The command line of ``twistd merlinface``; each option has a variable, such as MERLINFACE_DELAY."""
+
+    prefix = "MERLINFACE"
+    longdesc = f"Answers like the API of merlinface, but is a {DISCLAIMER}. It forgets everything when it ends."
+    declared = (
+        Option(
+            "listen",
+            "tcp:12345",
+            "Where to listen, as a Twisted server endpoint.",
+            endpoint(cast(IReactorCore, _reactor)),
+        ),
+        Option("delay", f"{_DEFAULTS.delay:g}", "Seconds from an upload to its score.", seconds()),
+        Option(
+            "waits", str(_DEFAULTS.waits), "How often to answer wait before the score, the upload included.", count()
+        ),
+        Option(
+            "trouble",
+            f"{_DEFAULTS.trouble:g}",
+            "The share of requests, 0 to 1, that get a 503, a reset connection or half an answer.",
+            share,
+        ),
+    )
+
+
+class StandIn(MultiService):
+    """A site on a port."""
+
+    def __init__(self, description: str, site: Site, reactor: IReactorCore) -> None:
+        super().__init__()
+        self._description = description
+        strports.service(description, site, reactor).setServiceParent(self)
+
+    def privilegedStartService(self) -> None:
+        """Listen. Raises SystemExit, with one line for a person, if the port can't be had."""
+        try:
+            super().privilegedStartService()
+        except (CannotListenError, OSError) as error:
+            reason = getattr(error, "socketError", error)
+            raise SystemExit(f"merlinface: cannot listen on {self._description}: {reason}") from None
+
+
+def makeService(options: Options, reactor: object = _reactor) -> IService:
+    """The stand-in as ``options`` want it, on an IReactorCore that is an IReactorTime too."""
+    settings = Settings(options["delay"], options["waits"], options["trouble"])
+    return StandIn(options["listen"], make_site(cast(IReactorTime, reactor), settings), cast(IReactorCore, reactor))

@@ -1,0 +1,10 @@
+"""``twistd merlinface``."""
+
+from twisted.application.service import ServiceMaker
+
+merlinface = ServiceMaker(
+    "merlinface",
+    "merlind.merlinface.tap",
+    "A stand-in for merlinface, whose scores mean nothing.",
+    "merlinface",
+)
