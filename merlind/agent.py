@@ -96,4 +96,9 @@ class _BoundedProtocol(ProtocolWrapper):
 
 class _BoundedFactory(WrappingFactory):
     protocol = _BoundedProtocol
-    noisy = False
+
+    def doStart(self) -> None:
+        """No log line for each connection."""
+
+    def doStop(self) -> None:
+        """None for its end either."""

@@ -1,34 +1,90 @@
-"""Log lines in JSON: one object a line, with what an event says and not what it is made of."""
+"""The log's lines, as text or as JSON. Made for many lines: Twisted's own text observer takes 30 µs for each."""
 
 import json
+import time
+from collections.abc import Callable
 from typing import TextIO
 
-from twisted.logger import ILogObserver, LogEvent, formatEvent
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.logger import ILogObserver, LogEvent, LogLevel, formatEvent
 from zope.interface import implementer
 
+FLUSH_DELAY = 0.1
+"""Seconds that a line of no urgency may stay in memory; what warns is written at once."""
 
-@implementer(ILogObserver)
-class JSONLines:
-    """An observer that writes each event to ``stream`` as a line of JSON.
+
+def text_line(event: LogEvent) -> str:
+    """An event as Twisted's text logs have it: time, where it is from, its level, what it says; a traceback if any."""
+    when = time.strftime("%Y-%m-%dT%H:%M:%S%z", _local_time(int(event.get("log_time", 0))))
+    line = f"{when} [{event.get('log_namespace', '-')}#{_level(event)}] {_message(event)}\n"
+    failure = event.get("log_failure")
+    return line if failure is None else line + failure.getTraceback()
+
+
+def json_line(event: LogEvent) -> str:
+    """An event as one line of JSON.
 
     Keys: time (seconds since the epoch), level, system, message; task if the event has one; traceback if it has one.
     """
+    line = {
+        "time": round(event.get("log_time", 0.0), 6),
+        "level": _level(event),
+        "system": event.get("log_namespace", "-"),
+        "message": _message(event),
+    }
+    if "task" in event:
+        line["task"] = event["task"]
+    failure = event.get("log_failure")
+    if failure is not None:
+        line["traceback"] = failure.getTraceback()
+    return json.dumps(line) + "\n"
 
-    def __init__(self, stream: TextIO) -> None:
+
+@implementer(ILogObserver)
+class LineLog:
+    """An observer that writes each event to ``stream`` as ``render`` makes it."""
+
+    def __init__(self, reactor: IReactorTime, stream: TextIO, render: Callable[[LogEvent], str]) -> None:
+        self._reactor = reactor
         self._stream = stream
+        self._render = render
+        self._flush_call: IDelayedCall | None = None
 
     def __call__(self, event: LogEvent) -> None:
+        self._stream.write(self._render(event))
         level = event.get("log_level")
-        line = {
-            "time": round(event.get("log_time", 0.0), 6),
-            "level": "info" if level is None else level.name,
-            "system": event.get("log_namespace", "-"),
-            "message": formatEvent(event),
-        }
-        if "task" in event:
-            line["task"] = event["task"]
-        failure = event.get("log_failure")
-        if failure is not None:
-            line["traceback"] = failure.getTraceback()
-        self._stream.write(json.dumps(line, ensure_ascii=True) + "\n")
+        if level is not None and level >= LogLevel.warn:
+            self._stream.flush()
+        elif self._flush_call is None:
+            self._flush_call = self._reactor.callLater(FLUSH_DELAY, self._flush)
+
+    def _flush(self) -> None:
+        self._flush_call = None
         self._stream.flush()
+
+
+def _level(event: LogEvent) -> str:
+    level = event.get("log_level")
+    return "info" if level is None else str(level.name)
+
+
+def _message(event: LogEvent) -> str:
+    """What an event says, on one line."""
+    template = event.get("log_format")
+    if template is not None and event.get("log_namespace", "").startswith("merlind."):
+        # Our own templates use no more than str.format knows, and formatEvent takes ten times as long.
+        message = str(template.format_map(event))
+    else:
+        message = formatEvent(event)
+    return message.replace("\n", " ").replace("\r", " ") if not message.isprintable() else message
+
+
+_broken_down: tuple[int, time.struct_time] = (0, time.localtime(0))
+
+
+def _local_time(seconds: int) -> time.struct_time:
+    """The local time, broken down once a second."""
+    global _broken_down
+    if _broken_down[0] != seconds:
+        _broken_down = (seconds, time.localtime(seconds))
+    return _broken_down[1]

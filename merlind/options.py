@@ -60,6 +60,13 @@ class EnvironmentOptions(usage.Options):
         """The environment variable that sets the option ``name``."""
         return f"{cls.prefix}_{name.upper().replace('-', '_')}"
 
+    def parseOptions(self, options: Sequence[str] | None = None) -> None:
+        """Read the command line. Raises SystemExit with one clear line: twistd would print all its help before it."""
+        try:
+            super().parseOptions(options)
+        except usage.UsageError as error:
+            raise SystemExit(f"{self.prefix.lower()}: {error}") from None
+
     def postOptions(self) -> None:
         for option in self.declared:
             repeated = option.name in self.repeated

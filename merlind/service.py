@@ -118,6 +118,7 @@ class MerlindService(Service):
             reactor,
             entry.app.resource(),
             entry.receive,
+            entry.at_hand,
             self.metrics,
             settings.max_connections,
             settings.min_rate,
@@ -283,6 +284,8 @@ class MerlindService(Service):
 
 class _QuietSite(Site):
     """A site without an access log."""
+
+    noisy = False
 
     def startFactory(self) -> None:
         """No log file."""

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 from merlind import database
 from merlind.clock import use_monotonic_time
 from merlind.datadir import DataDir, DataDirUnusable
-from merlind.log import JSONLines
+from merlind.log import LineLog, json_line, text_line
 from merlind.options import EnvironmentOptions, Option, count, endpoint, seconds
 from merlind.service import EMBEDDED, MerlindService, Settings
 
@@ -110,10 +110,23 @@ def makeService(options: Options) -> MerlindService:
         raise SystemExit(f"merlind: {error}") from None
     except OSError as error:
         raise SystemExit(f"merlind: {error.filename or data_dir.path} can't be used: {error.strerror}") from None
-    if options["log-json"]:
-        service.log_observer = JSONLines(sys.stdout)
+    service.log_observer = make_log(reactor, options)
     reactor.addSystemEventTrigger("before", "shutdown", _limit_the_end)
     return service
+
+
+def make_log(reactor: Any, options: Options) -> LineLog | None:
+    """The log's observer; None leaves it to twistd, which was told where to log to."""
+    twistd: Any = options.parent or {}
+    if twistd.get("syslog") or twistd.get("logger"):
+        return None
+    logfile = twistd.get("logfile")
+    render = json_line if options["log-json"] else text_line
+    if logfile in (None, "", "-") and twistd.get("nodaemon", True):
+        return LineLog(reactor, sys.stdout, render)
+    if not options["log-json"]:
+        return None
+    return LineLog(reactor, open(logfile or "twistd.log", "a", encoding="utf-8"), render)
 
 
 def raise_open_files() -> int:

@@ -63,9 +63,13 @@ class Refusal(Exception):
         self.answer = answer
 
 
+# One encoder for all: json.dumps makes one for each call that isn't plain.
+_encode = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
+
+
 def json_answer(code: int, value: dict[str, Any], *headers: tuple[bytes, bytes]) -> Answer:
     """An answer in compact JSON."""
-    return Answer(code, json.dumps(value, separators=(",", ":"), allow_nan=False).encode("ascii"), JSON, headers)
+    return Answer(code, _encode(value).encode("ascii"), JSON, headers)
 
 
 def problem(status: int, code: str, detail: str, *headers: tuple[bytes, bytes]) -> Answer:
@@ -77,7 +81,7 @@ def problem(status: int, code: str, detail: str, *headers: tuple[bytes, bytes]) 
         "detail": detail,
         "code": code,
     }
-    return Answer(status, json.dumps(value, separators=(",", ":")).encode("ascii"), PROBLEM, headers)
+    return Answer(status, _encode(value).encode("ascii"), PROBLEM, headers)
 
 
 def unavailable(code: str, detail: str, after: float = 5.0) -> Answer:

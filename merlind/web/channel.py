@@ -6,7 +6,7 @@ What Twisted's HTTPChannel leaves open is mended here, each with the section tha
 import re
 from typing import TYPE_CHECKING, Any
 
-from twisted.internet.interfaces import IDelayedCall, ITransport
+from twisted.internet.interfaces import IAddress, IDelayedCall, ITransport
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 from twisted.web.http import HTTPChannel
@@ -49,6 +49,9 @@ class EdgeChannel(HTTPChannel):
     transport: Any
     totalHeadersSize = MAX_HEADER
     MAX_LENGTH = MAX_HEADER
+    maxHeaders = MAX_HEADER  # their size is what is limited
+    _peer: IAddress | None = None
+    _host: IAddress | None = None
     _refused = False
     _drained = 0
     _timer: IDelayedCall | None = None
@@ -100,6 +103,18 @@ class EdgeChannel(HTTPChannel):
             self.loseConnection()
         else:
             self.transport.abortConnection()
+
+    # Twisted asks the socket for both ends' addresses with each request; they don't change, and nobody looks at them.
+
+    def getPeer(self) -> IAddress:
+        if self._peer is None:
+            self._peer = super().getPeer()
+        return self._peer
+
+    def getHost(self) -> IAddress:
+        if self._host is None:
+            self._host = super().getHost()
+        return self._host
 
     # The connection's life.
 

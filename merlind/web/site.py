@@ -86,6 +86,10 @@ class EdgeRequest(Request):
         self.process()
 
     def process(self) -> None:
+        answer = self.site.at_hand(self)
+        if answer is not None:
+            self.send(answer)
+            return
         self.prepath = []
         self.postpath = [unquote_to_bytes(segment) for segment in self.path[1:].split(b"/")]
         try:
@@ -130,8 +134,10 @@ class EdgeSite(Site):
     """The factory of the public listener's connections.
 
     ``receive`` is asked, when a request's headers are in, for what takes its body; it may refuse the request.
+    ``at_hand`` is asked for the answer when the body is in, and answers at once or not at all; then the resource is.
     """
 
+    noisy = False
     protocol: Any = EdgeChannel
     _logger = Logger()
 
@@ -140,6 +146,7 @@ class EdgeSite(Site):
         reactor: IReactorTime,
         resource: IResource,
         receive: Callable[[EdgeRequest, int | None], BodyReceiver | None],
+        at_hand: Callable[[EdgeRequest], Answer | None],
         metrics: Metrics,
         max_connections: int,
         min_rate: int,
@@ -148,6 +155,7 @@ class EdgeSite(Site):
             resource, requestFactory=EdgeRequest, timeout=None, reactor=reactor, parsePOSTFormSubmission=False
         )
         self.receive = receive
+        self.at_hand = at_hand
         self.min_rate = min_rate
         self.draining = False
         self.turned_away = 0
