@@ -31,6 +31,8 @@ class Metrics:
             buckets=_LATENCIES,
             registry=registry,
         )
+        # Finding the child of some labels takes longer than counting in it.
+        self._exchange_children: dict[tuple[str, str], tuple[Counter, Histogram]] = {}
         self._request_children: dict[tuple[bytes, int], Counter] = {}
 
     def request(self, method: bytes, code: int) -> None:
@@ -45,8 +47,12 @@ class Metrics:
 
     def exchange(self, kind: str, outcome: str, seconds: float) -> None:
         """Count an exchange with the upstream that took ``seconds``."""
-        self._exchanges.labels(kind, outcome).inc()
-        self._exchange_seconds.labels(kind).observe(seconds)
+        children = self._exchange_children.get((kind, outcome))
+        if children is None:
+            children = self._exchanges.labels(kind, outcome), self._exchange_seconds.labels(kind)
+            self._exchange_children[kind, outcome] = children
+        children[0].inc()
+        children[1].observe(seconds)
 
     def gauge(self, name: str, text: str, read: Callable[[], float]) -> None:
         """A value that is read when it is asked for."""

@@ -67,9 +67,7 @@ def _interpret_body(polled: bool, body: bytes, after: float) -> Outcome:
 def _object(body: bytes) -> dict[str, Any] | None:
     """The JSON object that ``body`` is, in strict UTF-8 without duplicate keys, NaN or infinity; or None."""
     try:
-        parsed = json.loads(
-            body.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_no_constant, parse_int=_integer
-        )
+        parsed = _decoder.decode(body.decode("utf-8"))
     except (ValueError, RecursionError):
         return None
     return parsed if isinstance(parsed, dict) else None
@@ -91,6 +89,9 @@ def _integer(text: str) -> int:
     if len(text) > MAX_RETRY_ID:
         raise _NotStrict("an integer too long")
     return int(text)
+
+
+_decoder = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_no_constant, parse_int=_integer)
 
 
 def _finite(value: object) -> float | None:

@@ -21,7 +21,7 @@ from twisted.python.failure import Failure
 from twisted.web.server import Site
 
 from merlind import database
-from merlind.agent import PlainAgent, make_pool
+from merlind.agent import KeepAliveAgent
 from merlind.breaker import Breaker, BreakerState
 from merlind.clock import ServiceClock
 from merlind.datadir import DataDir
@@ -125,7 +125,6 @@ class MerlindService(Service):
         )
         admin = Admin(self.metrics, self.readiness, self._refresh_oldest)
         self._admin_site = _QuietSite(admin.app.resource(), reactor=reactor, timeout=60)
-        self._http_pool = make_pool(reactor, settings.upstream_concurrency)
         self._oldest: float | None = None
         self._define_gauges()
 
@@ -144,10 +143,11 @@ class MerlindService(Service):
             site = make_stand_in(self._reactor, StandInSettings())
             address: Any = self._listen("tcp:0:interface=127.0.0.1", site).getHost()
             url = f"http://127.0.0.1:{address.port}/api/"
+        self._agent = KeepAliveAgent(self._reactor, url)
         client = MerlinfaceClient(
             self._reactor,
             self.clock,
-            PlainAgent(self._reactor, self._http_pool),
+            self._agent,
             url,
             self.spool,
             self.metrics,
@@ -203,7 +203,7 @@ class MerlindService(Service):
         self.gateway.release()
         requests = self.site.drain().addTimeout(STOP_GRACE, self._reactor, onTimeoutCancel=_anyway)
         await gatherResults([requests, self.scheduler.stop(STOP_GRACE)])
-        await self._http_pool.closeCachedConnections()
+        await self._agent.close()
         await self.store.drained()
         with suppress(StoreUnavailable, StoreBroken):
             await self.store.compact()

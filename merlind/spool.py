@@ -12,6 +12,7 @@ import os
 import platform
 import re
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,7 +29,7 @@ READ_ONLY = frozenset({errno.EROFS, errno.EACCES, errno.EPERM})
 class Staged:
     """A photo that was received whole, but is not durable yet: its path, SHA-256 digest and size in bytes."""
 
-    path: Path
+    path: str
     sha256: bytes
     size: int
 
@@ -39,7 +40,7 @@ class Staging:
     Ends with exactly one of ``finish`` and ``discard``. The file is made with the first byte.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: str) -> None:
         self._path = path
         self._file = -1
         self._hash = hashlib.sha256()
@@ -64,7 +65,7 @@ class Staging:
         """Nobody wants it any more."""
         if self._file >= 0:
             self._close()
-            self._path.unlink(missing_ok=True)
+            remove(self._path)
 
     def _close(self) -> None:
         if self._file >= 0:
@@ -80,26 +81,27 @@ class Spool:
     """
 
     def __init__(self, folder: Path, sync_all: Callable[[int], None] | None = None) -> None:
-        self._folder = folder
-        self._incoming = folder / "incoming"
+        # Strings from here on: with each photo, pathlib would take longer than the system call it makes.
+        self._folder = str(folder)
+        self._incoming = str(folder / "incoming")
         self._sync_all = sync_all
         self._numbers = itertools.count(1)
 
     def prepare(self) -> None:
         """Make the folders, and sweep what was still coming in when the last run ended. Raises OSError."""
-        self._incoming.mkdir(mode=0o700, parents=True, exist_ok=True)
-        for leftover in self._incoming.iterdir():
-            leftover.unlink()
-        for folder in (self._incoming, self._folder, self._folder.parent):
+        os.makedirs(self._incoming, mode=0o700, exist_ok=True)
+        for leftover in os.scandir(self._incoming):
+            os.unlink(leftover)
+        for folder in (self._incoming, self._folder, os.path.dirname(self._folder)):
             _fsync_path(folder)
 
     def stage(self) -> Staging:
         """A place for one more photo to be received into."""
-        return Staging(self._incoming / f"{next(self._numbers)}.part")
+        return Staging(f"{self._incoming}/{next(self._numbers)}.part")
 
-    def path(self, task_id: int) -> Path:
+    def path(self, task_id: int) -> str:
         """Where the photo of a task lies."""
-        return self._folder / str(task_id)
+        return f"{self._folder}/{task_id}"
 
     def free_bytes(self) -> int:
         """The room left for us on the spool's file system, in bytes. Raises OSError."""
@@ -114,7 +116,7 @@ class Spool:
         finally:
             staging.discard()
 
-    def place(self, moves: Sequence[tuple[Path, int]]) -> None:
+    def place(self, moves: Sequence[tuple[str, int]]) -> None:
         """Put staged photos in place of their tasks, durably: when it returns, they survive a power loss.
 
         Raises OSError; then none of them may be relied on, and none of the failed flushes be tried again.
@@ -124,12 +126,12 @@ class Spool:
         if self._sync_all is None or len(moves) <= 2:
             for staged, task_id in moves:
                 _fsync_path(staged)
-                staged.rename(self.path(task_id))
+                os.rename(staged, self.path(task_id))
             _fsync_path(self._folder)
             return
         # Nothing refers to the photos before the commit that follows, so one flush of data and names does for all.
         for staged, task_id in moves:
-            staged.rename(self.path(task_id))
+            os.rename(staged, self.path(task_id))
         descriptor = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             self._sync_all(descriptor)
@@ -145,7 +147,13 @@ class Spool:
         ]
 
 
-def _fsync_path(path: Path) -> None:
+def remove(path: str) -> None:
+    """Unlink a file, if it is there. Raises OSError."""
+    with suppress(FileNotFoundError):
+        os.unlink(path)
+
+
+def _fsync_path(path: str) -> None:
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)

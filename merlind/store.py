@@ -10,7 +10,6 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
 from twisted.enterprise.adbapi import ConnectionPool
@@ -19,7 +18,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from merlind.clock import ServiceClock
-from merlind.spool import FULL, READ_ONLY, Spool, Staged
+from merlind.spool import FULL, READ_ONLY, Spool, Staged, remove
 from merlind.task import Photo, State, Task, TaskError, retried
 
 T = TypeVar("T")
@@ -87,8 +86,8 @@ class Census:
 class _Changes:
     """What a transaction wants of the spool."""
 
-    place: list[tuple[Path, int]] = field(default_factory=list)
-    discard: list[Path] = field(default_factory=list)
+    place: list[tuple[str, int]] = field(default_factory=list)
+    discard: list[str] = field(default_factory=list)
     remove: set[int] = field(default_factory=set)
 
 
@@ -270,8 +269,8 @@ class Store:
         for operation in waiting:
             operation.done.errback(broken)
 
-    def _discard_staged(self, failure: Failure, path: Path) -> Failure:
-        path.unlink(missing_ok=True)
+    def _discard_staged(self, failure: Failure, path: str) -> Failure:
+        remove(path)
         return failure
 
     # In the pool's thread.
@@ -323,7 +322,7 @@ class Store:
     def _tidy(self, changes: _Changes) -> None:
         for path in [*changes.discard, *map(self._spool.path, changes.remove)]:
             try:
-                path.unlink(missing_ok=True)
+                remove(path)
             except OSError as error:
                 # The next start sweeps it; the commit stands.
                 self._log.warn("a photo could not be removed: {error}", error=error.strerror)
@@ -369,17 +368,21 @@ class Store:
             _update(cursor, task)
         else:
             photo = Photo(staged.sha256, staged.size, submission.media_type)
-            task = Task(self._unused_id(cursor), submission.user, submission.name, photo, since=now, due=now)
-            cursor.execute(_INSERT, _row(task))
+            task = self._insert(cursor, Task(0, submission.user, submission.name, photo, since=now, due=now))
         changes.place.append((staged.path, task.id))
         changes.remove.discard(task.id)
         return Accepted(task, before=found)
 
-    def _unused_id(self, cursor: Cursor) -> int:
+    def _insert(self, cursor: Cursor, task: Task) -> Task:
+        """The new task, under a number that no other has."""
         while True:
-            task_id = self._new_id()
-            if cursor.execute("SELECT 1 FROM task WHERE id = ?", (task_id,)).fetchone() is None:
-                return task_id
+            numbered = replace(task, id=self._new_id())
+            try:
+                cursor.execute(_INSERT, _row(numbered))
+            except sqlite3.IntegrityError:
+                self._log.info("a task number was taken, and another one drawn")
+            else:
+                return numbered
 
 
 def _save(cursor: Cursor, changes: _Changes, task: Task) -> None:

@@ -1,7 +1,6 @@
 """The client of merlinface, over treq: one upload or poll, bounded in time and size, and what its answer means.
 
-An exchange always ends with an outcome. Redirects are not followed, answers not decompressed, cookies not kept, and
-nothing is sent twice on its own: whether to try again is the scheduler's to decide.
+An exchange always ends with an outcome; whether to try again is the scheduler's to decide.
 """
 
 import os
@@ -9,26 +8,22 @@ import secrets
 from typing import IO, Any
 
 from treq.client import HTTPClient
-from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.defer import Deferred, fail
 from twisted.internet.interfaces import IConsumer, IReactorTime
-from twisted.internet.protocol import Protocol, connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
-from twisted.web.client import ResponseDone
-from twisted.web.http import PotentialDataLoss
 from twisted.web.http_headers import Headers
-from twisted.web.iweb import IAgent, IBodyProducer, IResponse
+from twisted.web.iweb import IBodyProducer
 from zope.interface import implementer
 
+from merlind.agent import KeepAliveAgent, OutcomeUnknown, TreqAgent
+from merlind.answer_parser import Answer, BadAnswer
 from merlind.clock import ServiceClock
 from merlind.metrics import Metrics
 from merlind.reply import interpret
 from merlind.scheduler import PhotoLost
 from merlind.spool import Spool
 from merlind.task import Outcome, Task, Trouble
-
-MAX_ANSWER = 65536
-"""The most bytes of an answer's body that are read."""
 
 _PIECE = 65536
 _EXTENSIONS = {
@@ -43,10 +38,6 @@ _EXTENSIONS = {
 }
 
 
-class AnswerTooLarge(Exception):
-    """The upstream's answer is over the limit."""
-
-
 class MerlinfaceClient:
     """Speaks the upstream contract with the API at ``url``; ``timeout`` bounds one whole exchange, in seconds."""
 
@@ -56,15 +47,16 @@ class MerlinfaceClient:
         self,
         reactor: IReactorTime,
         clock: ServiceClock,
-        agent: IAgent,
+        agent: KeepAliveAgent,
         url: str,
         spool: Spool,
         metrics: Metrics,
         timeout: float,
     ) -> None:
-        self._reactor: Any = reactor
+        self._reactor = reactor
         self._clock = clock
-        self._treq = HTTPClient(agent)
+        self._agent = agent
+        self._treq = HTTPClient(TreqAgent(agent))
         self._url = url
         self._spool = spool
         self._metrics = metrics
@@ -77,6 +69,9 @@ class MerlinfaceClient:
                 b"User-Agent": [b"merlind"],
             }
         )
+        lines = [b"POST %s HTTP/1.1" % agent.target.encode("ascii"), b"Host: " + agent.host.encode("ascii")]
+        lines += [name + b": " + value for name, values in self._headers.getAllRawHeaders() for value in values]
+        self._poll_head = b"\r\n".join(lines) + b"\r\nContent-Length: %d\r\n\r\n"
 
     def upload(self, task: Task) -> "Deferred[Outcome]":
         """Send name and photo. Fails with PhotoLost if the photo isn't in the spool whole."""
@@ -109,19 +104,24 @@ class MerlinfaceClient:
             body.stopProducing()
             return outcome
 
-        return self._exchange("upload", body).addBoth(close)
+        answer: Deferred[Any] = self._treq.request(
+            "POST", self._url, headers=self._headers, data=body, allow_redirects=False, unbuffered=True
+        )
+        return self._exchange("upload", answer.addCallback(_read_answer)).addBoth(close)
 
     def poll(self, task: Task) -> "Deferred[Outcome]":
         """Ask again, with the retry_id alone."""
         assert task.retry_id is not None, "a task to poll for has a retry_id"
         retry_id = task.retry_id.encode("ascii")
         body = b"%s%s\r\n--%s--\r\n" % (self._part(b'name="retry_id"'), retry_id, self._boundary)
-        return self._exchange("poll", FormBody(body))
+        # Not through treq: all of this request but its number of bytes was made beforehand.
+        return self._exchange("poll", self._agent.exchange(self._poll_head % len(body), body))
 
     def _part(self, disposition: bytes, more: bytes = b"") -> bytes:
         return b"--%s\r\nContent-Disposition: form-data; %s\r\n%s\r\n" % (self._boundary, disposition, more)
 
-    def _exchange(self, kind: str, body: "FormBody") -> "Deferred[Outcome]":
+    def _exchange(self, kind: str, answer: "Deferred[Answer]") -> "Deferred[Outcome]":
+        """What the answer means, when it is there or was waited for long enough."""
         began = self._reactor.seconds()
         ended = False
 
@@ -147,32 +147,25 @@ class MerlinfaceClient:
             finish(Trouble("timed out"))
             answer.cancel()
 
-        def answered(result: tuple[IResponse, bytes]) -> Outcome:
-            response, content = result
-            values = response.headers.getRawHeaders("Retry-After")
-            return interpret(kind == "poll", response.code, content, values[0] if values else None, self._clock.wall())
+        def answered(answer: Answer) -> Outcome:
+            return interpret(kind == "poll", answer.code, answer.body, answer.retry_after, self._clock.wall())
 
         def failed(failure: Failure) -> Outcome:
-            kind = type(failure.value).__name__
             if not ended:
                 self._log.debug("an exchange failed: {why}", why=failure.getErrorMessage())
-            return Trouble(_FAILURES.get(kind, kind))
+            return Trouble(_trouble(failure.value))
 
         done: Deferred[Outcome] = Deferred(cancel)
         deadline = self._reactor.callLater(self._timeout, time_out)
-        answer = self._treq.request(
-            "POST", self._url, headers=self._headers, data=body, allow_redirects=False, unbuffered=True,
-            reactor=self._reactor,
-        ).addCallback(_read_answer)  # fmt: skip
         outcome: Deferred[Any] = answer.addCallback(answered).addErrback(failed)
         outcome.addCallback(finish)
         return done
 
 
-def _read_answer(response: IResponse) -> "Deferred[tuple[IResponse, bytes]]":
-    collector = _Collector()
-    response.deliverBody(collector)
-    return collector.done.addCallback(lambda content: (response, content))
+def _read_answer(response: Any) -> "Deferred[Answer]":
+    retry_after = response.headers.getRawHeaders("Retry-After", [None])[0]
+    content: Deferred[bytes] = response.content()
+    return content.addCallback(lambda body: Answer(response.code, body, retry_after, keep_alive=True))
 
 
 def _label(outcome: Outcome) -> str:
@@ -180,68 +173,31 @@ def _label(outcome: Outcome) -> str:
     return type(outcome).__name__.lower()
 
 
-_FAILURES = {
-    "ConnectionRefusedError": "connection refused",
-    "DNSLookupError": "name not found",
-    "TimeoutError": "could not connect in time",
-    "ConnectError": "could not connect",
-    "ResponseNeverReceived": "no answer, outcome unknown",
-    "RequestTransmissionFailed": "connection lost while sending, outcome unknown",
-    "ResponseFailed": "answer cut short, outcome unknown",
-}
-
-
-class _Collector(Protocol):
-    """Collects an answer's body up to MAX_ANSWER bytes; past it, or when cancelled, the connection is closed."""
-
-    def __init__(self) -> None:
-        self.done: Deferred[bytes] = Deferred(lambda _: self._close())
-        self._pieces: list[bytes] = []
-        self._size = 0
-
-    def dataReceived(self, data: bytes) -> None:
-        self._size += len(data)
-        if self._size <= MAX_ANSWER:
-            self._pieces.append(data)
-        elif not self.done.called:
-            self._pieces.clear()
-            self._close()
-            self.done.errback(AnswerTooLarge())
-
-    def connectionLost(self, reason: Failure = connectionDone) -> None:
-        if self.done.called:
-            return
-        # Without a length, the end of the connection is the end of the body; that it is whole, strict JSON shows.
-        if reason.check(ResponseDone, PotentialDataLoss):
-            self.done.callback(b"".join(self._pieces))
-        else:
-            self.done.errback(reason)
-
-    def _close(self) -> None:
-        if self.transport is not None:
-            self.transport.loseConnection()
+def _trouble(error: BaseException | None) -> str:
+    """A failure in a few words that are the same each time."""
+    match error:
+        case BadAnswer():
+            return f"{error}, outcome unknown"
+        case OutcomeUnknown():
+            return "connection lost, outcome unknown"
+        case _:
+            return f"no connection: {type(error).__name__}"
 
 
 @implementer(IBodyProducer)
 class FormBody:
-    """A request body of a few bytes, and for an upload a file of ``file_size`` bytes and a few bytes more.
+    """A request body with a file of ``file_size`` bytes in it, read in pieces as fast as the connection takes them."""
 
-    The file is read in pieces, as fast as the connection takes them.
-    """
-
-    def __init__(self, head: bytes, file: IO[bytes] | None = None, file_size: int = 0, tail: bytes = b"") -> None:
+    def __init__(self, head: bytes, file: IO[bytes], file_size: int, tail: bytes) -> None:
         self.length = len(head) + file_size + len(tail)
         self._head = head
-        self._file = file
+        self._file: IO[bytes] | None = file
         self._tail = tail
         self._paused = False
         self._consumer: IConsumer | None = None
         self._done: Deferred[None] | None = None
 
     def startProducing(self, consumer: IConsumer) -> "Deferred[None]":
-        if self._file is None:
-            consumer.write(self._head)
-            return succeed(None)
         self._consumer = consumer
         done = self._done = Deferred(lambda _: self.stopProducing())
         consumer.write(self._head)

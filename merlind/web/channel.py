@@ -34,6 +34,9 @@ LINGER_BYTES = 64 * 1024 * 1024
 MAX_HEADER = 16384
 """The most bytes of a request line and its headers together."""
 
+LARGE_BODY = 64 * 1024
+"""From which size on a body is large, in bytes."""
+
 LARGE_READ = 256 * 1024
 """How much is read from the socket at a time while a large body comes in, in bytes."""
 
@@ -206,7 +209,7 @@ class EdgeChannel(HTTPChannel):
         self._body_began = self.site.reactor.seconds()
         self._body_received = 0
         self._set_deadline(BODY_GRACE)
-        if (self.length is None or self.length > LARGE_READ) and hasattr(self.transport, "bufferSize"):
+        if (self.length is None or self.length > LARGE_BODY) and hasattr(self.transport, "bufferSize"):
             self.transport.bufferSize = LARGE_READ
         expect = request.requestHeaders.getRawHeaders(b"Expect")
         if expect and expect[0].lower() == b"100-continue" and self._version == b"HTTP/1.1":
