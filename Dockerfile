@@ -1,0 +1,25 @@
+FROM python:3.13-slim AS build
+RUN python -m venv /opt/merlind
+COPY requirements.lock /src/
+RUN /opt/merlind/bin/pip install --no-cache-dir --require-hashes -r /src/requirements.lock
+COPY . /src/
+RUN /opt/merlind/bin/pip install --no-cache-dir --no-deps /src \
+    # Twisted keeps a cache of its plugins, which a read-only root could not write.
+    && /opt/merlind/bin/twistd --help >/dev/null \
+    && mkdir -m 0700 /data
+
+FROM python:3.13-slim
+COPY --from=build /opt/merlind /opt/merlind
+COPY --from=build --chown=10001:10001 /data /var/lib/merlind
+ENV PATH=/opt/merlind/bin:$PATH \
+    PYTHONDONTWRITEBYTECODE=1 \
+    PYTHONUNBUFFERED=1 \
+    MERLIND_DATA_DIR=/var/lib/merlind
+USER 10001:10001
+WORKDIR /var/lib/merlind
+VOLUME /var/lib/merlind
+EXPOSE 8000
+HEALTHCHECK --interval=10s --timeout=5s --start-period=10s \
+    CMD ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:8001/health/live', timeout=4)"]
+# No pid file: a stale one would keep the container from starting again.
+ENTRYPOINT ["twistd", "-n", "--pidfile=", "merlind"]
