@@ -54,19 +54,18 @@ class AnswerParser:
         return self._answer(bytes(self._buffer[self._place :]), keep_alive=False)
 
     def _read_head(self) -> Answer | None:
-        end = self._buffer.find(b"\r\n\r\n", self._place)
-        if end < 0:
-            return None
-        status, *lines = bytes(self._buffer[self._place : end]).split(b"\r\n")
-        self._place = end + 4
-        found = _STATUS.fullmatch(status)
-        if found is None:
-            raise BadAnswer("malformed status line")
-        self._code = int(found[2])
-        if self._code < 200:
-            return self._read_head()  # an interim answer (RFC 9110, 15.2)
-        self._read_headers(lines, newer=found[1] == b"1")
-        return self._read()
+        while (end := self._buffer.find(b"\r\n\r\n", self._place)) >= 0:
+            status, *lines = bytes(self._buffer[self._place : end]).split(b"\r\n")
+            self._place = end + 4
+            found = _STATUS.fullmatch(status)
+            if found is None:
+                raise BadAnswer("malformed status line")
+            self._code = int(found[2])
+            if self._code < 200:
+                continue  # an interim answer (RFC 9110, 15.2)
+            self._read_headers(lines, newer=found[1] == b"1")
+            return self._read()
+        return None
 
     def _read_headers(self, lines: list[bytes], newer: bool) -> None:
         """Find the few headers that matter, and with them how the body ends (RFC 9112, 6.3)."""

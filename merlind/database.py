@@ -1,6 +1,7 @@
 """The database file: made, checked and opened. Everything here runs before the reactor, or in the pool's thread."""
 
 import sqlite3
+from contextlib import closing
 from importlib.resources import files
 from pathlib import Path
 
@@ -23,8 +24,11 @@ def prepare(path: Path) -> None:
         _create(path)
         return
     try:
-        # Reading alone: a file that isn't ours must not get as much as a journal beside it.
-        connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
+        # Reading alone: a file that isn't ours must not get as much as a log beside it. Without one that a crash left,
+        # the file is all there is, and "immutable" keeps SQLite from making one.
+        log = path.with_name(f"{path.name}-wal")
+        how = "mode=ro" if log.exists() else "mode=ro&immutable=1"
+        connection = sqlite3.connect(f"{path.absolute().as_uri()}?{how}", uri=True)
         try:
             application_id = connection.execute("PRAGMA application_id").fetchone()[0]
             version = connection.execute("PRAGMA user_version").fetchone()[0]
@@ -43,18 +47,16 @@ def prepare(path: Path) -> None:
 
 def _create(path: Path) -> None:
     schema = files("merlind").joinpath(f"schema/{VERSION}.sql").read_text("utf-8")
-    connection = sqlite3.connect(path, isolation_level=None)
     try:
-        path.chmod(0o600)
-        configure(connection)
-        connection.executescript(
-            f"BEGIN IMMEDIATE;\n{schema}\n"
-            f"PRAGMA application_id = {_APPLICATION_ID};\nPRAGMA user_version = {VERSION};\nCOMMIT;"
-        )
+        with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+            path.chmod(0o600)
+            configure(connection)
+            connection.executescript(
+                f"BEGIN IMMEDIATE;\n{schema}\n"
+                f"PRAGMA application_id = {_APPLICATION_ID};\nPRAGMA user_version = {VERSION};\nCOMMIT;"
+            )
     except sqlite3.Error as error:
         raise DatabaseUnusable(f"{path} cannot be made ({error})") from None
-    finally:
-        connection.close()
 
 
 def configure(connection: sqlite3.Connection) -> None:
@@ -63,6 +65,7 @@ def configure(connection: sqlite3.Connection) -> None:
         "journal_mode = WAL",
         "synchronous = FULL",
         "secure_delete = ON",
+        "wal_autocheckpoint = 0",  # SQLite passes over a checkpoint that failed; the store makes its own, and doesn't
         "cache_size = -65536",  # KiB: random task numbers touch pages all over the tree
         "temp_store = MEMORY",
         "busy_timeout = 5000",  # a backup may hold the lock for a moment

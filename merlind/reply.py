@@ -7,6 +7,7 @@ import json
 import math
 import re
 from collections.abc import Mapping
+from datetime import UTC
 from email.utils import parsedate_to_datetime
 from typing import Any
 
@@ -135,7 +136,9 @@ def parse_retry_after(value: str | None, wall: float) -> float:
     if text.isascii() and text.isdigit():
         return min(float(text[:20]), MAX_RETRY_AFTER)
     try:
-        seconds = parsedate_to_datetime(text).timestamp() - wall
+        date = parsedate_to_datetime(text)
+        # HTTP's dates are GMT, also in the obsolete form that doesn't say so.
+        seconds = (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp() - wall
     except (ValueError, TypeError, IndexError, OverflowError):
         return 0.0
     return min(max(seconds, 0.0), MAX_RETRY_AFTER)

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from heapq import heappop, heappush
 from typing import Protocol
 
-from twisted.internet.defer import CancelledError, Deferred, succeed
+from twisted.internet.defer import CancelledError, Deferred, maybeDeferred, succeed
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -232,7 +232,7 @@ class Scheduler:
 
     def _begin(self, task: Task) -> None:
         send = self._upstream.poll if task.state is State.POLL else self._upstream.upload
-        exchange = send(task)
+        exchange = maybeDeferred(send, task)
         done: Deferred[None] = exchange.addCallbacks(
             self._answered, self._not_answered, callbackArgs=(task,), errbackArgs=(task,)
         )
@@ -276,7 +276,10 @@ class Scheduler:
     def _not_answered(self, failure: Failure, task: Task) -> None:
         if failure.check(CancelledError):
             return  # stopped or deleted: what it was is what it stays
-        failure.trap(PhotoLost)
+        if not failure.check(PhotoLost):
+            self._log.failure("task {task}: an exchange failed unforeseen", failure=failure, task=task.id)
+            self._answered(Trouble("unforeseen"), task)
+            return
         self._log.error("task {task}: its photo is lost: {why}", task=task.id, why=failure.getErrorMessage())
         if self._tasks.get(task.id) is task:
             error = TaskError("photo_lost", "the photo was lost on the server; please send it again")

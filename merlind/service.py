@@ -74,8 +74,8 @@ class Settings:
 class MerlindService(Service):
     """The whole of merlind.
 
-    ``data_dir`` is locked, and its database prepared. ``die`` ends the process with a failure: it is called with a
-    line that says why, after a fault of the disk.
+    ``data_dir`` is locked, and its database prepared. ``die`` is called with a line that says why, after a fault of the
+    disk: it ends the process as a failure, in a moment and without a stop in order, which would write to that disk.
     """
 
     _log = Logger()
@@ -215,7 +215,12 @@ class MerlindService(Service):
         self._log.info("stopped")
 
     def _broken(self, why: str) -> None:
-        self._log.critical("{why}; nothing more is taken, and merlind stops", why=why)
+        self._log.critical("{why}; nothing more is taken, and merlind ends", why=why)
+        self.gateway.draining = True
+        self.gateway.release()
+        self.site.drain()
+        for port in self._public_ports:
+            port.stopListening()
         self._die(why)
 
     # Telling how it is.

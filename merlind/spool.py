@@ -89,7 +89,9 @@ class Spool:
 
     def prepare(self) -> None:
         """Make the folders, and sweep what was still coming in when the last run ended. Raises OSError."""
-        os.makedirs(self._incoming, mode=0o700, exist_ok=True)
+        # One by one: makedirs gives its mode to the last of them alone.
+        for folder in (self._folder, self._incoming):
+            os.makedirs(folder, mode=0o700, exist_ok=True)
         for leftover in os.scandir(self._incoming):
             os.unlink(leftover)
         for folder in (self._incoming, self._folder, os.path.dirname(self._folder)):

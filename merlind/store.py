@@ -13,7 +13,7 @@ from functools import partial
 from typing import Any, Generic, Protocol, TypeVar
 
 from twisted.enterprise.adbapi import ConnectionPool
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, fail
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -22,6 +22,9 @@ from merlind.spool import FULL, READ_ONLY, Spool, Staged, remove
 from merlind.task import Photo, State, Task, TaskError, retried
 
 T = TypeVar("T")
+
+CHECKPOINT_EVERY = 500
+"""Writes after which the write-ahead log is moved into the database."""
 
 MAX_BATCH = 512
 """The most operations that share one transaction: it bounds how long the first of them waits for the last."""
@@ -134,6 +137,7 @@ class Store:
         self._on_broken = on_broken
         self._waiting: deque[_Operation[Any]] = deque()
         self._busy = False
+        self._unmoved = 0
         self._idle: list[Deferred[None]] = []
         self._broken: StoreBroken | None = None
         self.trouble: str | None = None
@@ -197,17 +201,10 @@ class Store:
     def compact(self) -> "Deferred[None]":
         """Move the write-ahead log into the database and empty it, so that nothing erased stays in it."""
 
-        def run(connection: Any) -> "Failure | None":
-            # Outside of any transaction, where SQLite wants it.
-            return self._attempt(lambda: _ignore(connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()))
-
-        def done(result: "Failure | None") -> "Failure | None":
-            if isinstance(result, Failure) and isinstance(result.value, StoreBroken):
-                self._break(result.value)
-            return result
-
-        d: Deferred[None] = self._pool.runWithConnection(run).addBoth(done)
-        return d
+        if self._broken is not None:
+            return fail(self._broken)
+        d: Deferred[Any] = self._pool.runWithConnection(self._checkpoint, "TRUNCATE")
+        return d.addCallback(self._checkpointed)
 
     def drained(self) -> "Deferred[None]":
         """Fires when nothing is waiting or under way."""
@@ -246,6 +243,12 @@ class Store:
             lambda failure: [self._judge_failure(failure)] * len(batch)
         ).addCallback(self._batch_done, batch)
 
+    def _checkpointed(self, result: "Failure | None") -> "Failure | None":
+        self._unmoved = 0
+        if isinstance(result, Failure) and isinstance(result.value, StoreBroken):
+            self._break(result.value)
+        return result
+
     def _batch_done(self, results: list[Any], batch: list[_Operation[Any]]) -> None:
         self._busy = False
         wrote = [r for r, operation in zip(results, batch, strict=True) if operation.writes]
@@ -254,6 +257,12 @@ class Store:
         for r in results:
             if isinstance(r, Failure) and isinstance(r.value, StoreBroken):
                 self._break(r.value)
+        self._unmoved += len(wrote)
+        if self._unmoved >= CHECKPOINT_EVERY and self._broken is None:
+            self._unmoved = 0
+            self._pool.runWithConnection(self._checkpoint, "PASSIVE").addCallback(self._checkpointed).addErrback(
+                lambda failure: self._log.warn("{why}", why=failure.getErrorMessage())
+            )
         # The next batch starts before these results are looked at: the disk doesn't wait for us.
         self._pump()
         for operation, result in zip(batch, results, strict=True):
@@ -287,6 +296,10 @@ class Store:
             failure if operation.writes else self._attempt(partial(operation.run, cursor, _Changes()))
             for operation in batch
         ]
+
+    def _checkpoint(self, connection: Any, mode: str) -> "Failure | None":
+        # Outside of any transaction, where SQLite wants it.
+        return self._attempt(lambda: _ignore(connection.execute(f"PRAGMA wal_checkpoint({mode})").fetchall()))
 
     def _attempt(self, run: Callable[[], T]) -> "T | Failure":
         try:

@@ -1,6 +1,7 @@
 """The twistd plugin's side: the options, and the service that they make."""
 
 import os
+import re
 import resource
 import signal
 import sys
@@ -17,8 +18,13 @@ from merlind.log import LineLog, json_line, text_line
 from merlind.options import EnvironmentOptions, Option, count, endpoint, seconds
 from merlind.service import EMBEDDED, MerlindService, Settings
 
+_VISIBLE = re.compile(r"[\x21-\x7e]+")
+
 _OWN_FILES = 24
 """How many files merlind has open besides connections, uploads and exchanges."""
+
+LAST_MOMENT = 0.5
+"""Seconds from a fault of the disk to the end of the process."""
 
 STOP_DEADLINE = 10
 """Seconds after which a stop is no longer waited for."""
@@ -30,7 +36,7 @@ def upstream(text: str) -> str:
         return text
     try:
         parts = urlsplit(text)
-        usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0 and text.isascii()
+        usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0 and _VISIBLE.fullmatch(text)
     except ValueError:
         usable = False
     if not usable:
@@ -166,7 +172,7 @@ def _limit_the_end() -> None:
 
 
 def _die(reactor: Any, why: str) -> None:
-    """Stop, and let the exit status and the last line tell that it was a failure."""
+    """End the process when the last answers have had a moment, with a status and a line that tell of the failure."""
 
     def last_words() -> None:
         sys.stdout.flush()
@@ -174,5 +180,4 @@ def _die(reactor: Any, why: str) -> None:
         sys.stderr.flush()
         os._exit(1)
 
-    reactor.addSystemEventTrigger("after", "shutdown", last_words)
-    reactor.callLater(0, reactor.stop)
+    reactor.callLater(LAST_MOMENT, last_words)

@@ -147,10 +147,16 @@ class MerlinfaceClient:
             finish(Trouble("timed out"))
             answer.cancel()
 
+        def photo_lost(failure: Failure) -> None:
+            if end("photolost"):
+                done.errback(failure)
+
         def answered(answer: Answer) -> Outcome:
             return interpret(kind == "poll", answer.code, answer.body, answer.retry_after, self._clock.wall())
 
-        def failed(failure: Failure) -> Outcome:
+        def failed(failure: Failure) -> "Outcome | Failure":
+            if failure.check(PhotoLost):
+                return failure
             if not ended:
                 self._log.debug("an exchange failed: {why}", why=failure.getErrorMessage())
             return Trouble(_trouble(failure.value))
@@ -158,7 +164,7 @@ class MerlinfaceClient:
         done: Deferred[Outcome] = Deferred(cancel)
         deadline = self._reactor.callLater(self._timeout, time_out)
         outcome: Deferred[Any] = answer.addCallback(answered).addErrback(failed)
-        outcome.addCallback(finish)
+        outcome.addCallbacks(finish, photo_lost)
         return done
 
 
@@ -186,12 +192,16 @@ def _trouble(error: BaseException | None) -> str:
 
 @implementer(IBodyProducer)
 class FormBody:
-    """A request body with a file of ``file_size`` bytes in it, read in pieces as fast as the connection takes them."""
+    """A request body with a file of ``file_size`` bytes in it, read in pieces as fast as the connection takes them.
+
+    Fails with PhotoLost if the file can't be read, or ends too soon.
+    """
 
     def __init__(self, head: bytes, file: IO[bytes], file_size: int, tail: bytes) -> None:
         self.length = len(head) + file_size + len(tail)
         self._head = head
         self._file: IO[bytes] | None = file
+        self._file_left = file_size
         self._tail = tail
         self._paused = False
         self._consumer: IConsumer | None = None
@@ -210,15 +220,26 @@ class FormBody:
     def resumeProducing(self) -> None:
         self._paused = False
         while not self._paused and self._consumer is not None and self._file is not None:
-            piece = self._file.read(_PIECE)
-            if piece:
-                self._consumer.write(piece)
-                continue
-            self._consumer.write(self._tail)
-            done, self._done = self._done, None
-            self.stopProducing()
-            if done is not None:
-                done.callback(None)
+            if self._file_left == 0:
+                self._consumer.write(self._tail)
+                self._end(None)
+                return
+            try:
+                piece = self._file.read(min(_PIECE, self._file_left))
+            except OSError as error:
+                self._end(Failure(PhotoLost(error.strerror)))
+                return
+            if not piece:
+                self._end(Failure(PhotoLost("it became shorter")))
+                return
+            self._file_left -= len(piece)
+            self._consumer.write(piece)
+
+    def _end(self, result: Failure | None) -> None:
+        done, self._done = self._done, None
+        self.stopProducing()
+        if done is not None:
+            done.callback(result)
 
     def stopProducing(self) -> None:
         self._consumer = None
