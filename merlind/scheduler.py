@@ -90,6 +90,7 @@ class Scheduler:
         self._loading = False
         self._due: list[tuple[float, int]] = []
         self._ready: dict[State, deque[int]] = {State.UPLOAD: deque(), State.POLL: deque()}
+        self._give_up_at = math.inf
         self._turn = State.UPLOAD
         self._exchanges: dict[int, Deferred[None]] = {}
         self._timer: IDelayedCall | None = None
@@ -144,6 +145,7 @@ class Scheduler:
         """Its task was deleted: let go of it, in mid-exchange too."""
         if self._tasks.pop(task_id, None) is not None and task_id in self._exchanges:
             self._exchanges[task_id].cancel()
+        self._load()
 
     def get(self, task_id: int) -> Task | None:
         """An unfinished task, if it is in memory."""
@@ -190,22 +192,29 @@ class Scheduler:
                 self._finish(task, give_up(task, self._clock.wall()))
             else:
                 self._ready[task.state].append(task_id)
-        if self.breaker.limit == 0:
+                self._give_up_at = min(self._give_up_at, task.since + self._policy.give_up_after)
+        if now + TICK >= self._give_up_at:
             self._expire_ready(now)
         self._dispatch()
         if self._due:
             self._wake_at(self._due[0][0])
+        if self.waiting:
+            self._wake_at(self._give_up_at)
 
     def _expired(self, task: Task, now: float) -> bool:
         return now + TICK >= task.since + self._policy.give_up_after
 
     def _expire_ready(self, now: float) -> None:
-        """Give up on those that wait for the breaker for too long."""
-        for queue in self._ready.values():
-            for task_id in list(queue):
-                task = self._tasks.get(task_id)
-                if task is not None and not task.over and self._expired(task, now):
-                    self._finish(task, give_up(task, self._clock.wall()))
+        """Give up on those that wait for their turn for too long."""
+        self._give_up_at = math.inf
+        for task_id in [*self._ready[State.UPLOAD], *self._ready[State.POLL]]:
+            task = self._tasks.get(task_id)
+            if task is None or task.over:
+                continue
+            if self._expired(task, now):
+                self._finish(task, give_up(task, self._clock.wall()))
+            else:
+                self._give_up_at = min(self._give_up_at, task.since + self._policy.give_up_after)
 
     # Exchanges.
 

@@ -204,7 +204,7 @@ class Store:
         if self._broken is not None:
             return fail(self._broken)
         d: Deferred[Any] = self._pool.runWithConnection(self._checkpoint, "TRUNCATE")
-        return d.addCallback(self._checkpointed)
+        return d.addErrback(self._judge_failure).addBoth(self._checkpointed)
 
     def drained(self) -> "Deferred[None]":
         """Fires when nothing is waiting or under way."""
@@ -260,7 +260,7 @@ class Store:
         self._unmoved += len(wrote)
         if self._unmoved >= CHECKPOINT_EVERY and self._broken is None:
             self._unmoved = 0
-            self._pool.runWithConnection(self._checkpoint, "PASSIVE").addCallback(self._checkpointed).addErrback(
+            self._pool.runWithConnection(self._checkpoint, "PASSIVE").addBoth(self._checkpointed).addErrback(
                 lambda failure: self._log.warn("{why}", why=failure.getErrorMessage())
             )
         # The next batch starts before these results are looked at: the disk doesn't wait for us.

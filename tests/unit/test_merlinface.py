@@ -21,7 +21,6 @@ from twisted.internet.testing import MemoryReactorClock, StringTransport
 from twisted.logger import capturedLogs
 from twisted.plugin import IPlugin
 from twisted.python.failure import Failure
-from twisted.python.usage import UsageError
 from twisted.trial.unittest import SynchronousTestCase
 from twisted.web.client import FileBodyProducer
 from twisted.web.server import Site
@@ -661,8 +660,8 @@ class OptionsTests(SynchronousTestCase):
             ("--waits=1.5", "--waits: '1.5' is not a whole number"),
             ("--trouble=2", "--trouble: '2' is not a share"),
         ):
-            self.assertIn(reason, str(self.assertRaises(UsageError, self.parse, argument)))
-        error = self.assertRaises(UsageError, self.parse, MERLINFACE_WAITS="x")
+            self.assertIn(reason, str(self.assertRaises(SystemExit, self.parse, argument)))
+        error = self.assertRaises(SystemExit, self.parse, MERLINFACE_WAITS="x")
         self.assertIn("MERLINFACE_WAITS: 'x' is not a whole number", str(error))
 
     def test_help(self) -> None:

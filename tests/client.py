@@ -1,0 +1,241 @@
+"""A client of merlind: real photos, forms and requests, and the ledger that judges whether a promise was kept."""
+
+import hashlib
+import http.client
+import json
+import random
+import secrets
+import struct
+import threading
+import time
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from merlind.merlinface.score import score_of_digest
+
+GONE_AWAY = (OSError, http.client.HTTPException)
+"""What a client meets when the server dies on it."""
+
+
+def jpeg(comment: bytes = b"") -> bytes:
+    """A whole baseline JPEG of 8 x 8 grey pixels, told from others by its comment."""
+
+    def segment(marker: int, content: bytes) -> bytes:
+        return struct.pack(">BBH", 0xFF, marker, len(content) + 2) + content
+
+    one_code = bytes([1, *[0] * 15, 0])
+    return b"".join(
+        (
+            b"\xff\xd8",
+            segment(0xE0, b"JFIF\0\1\1\0\0\1\0\1\0\0"),
+            segment(0xFE, comment),
+            segment(0xDB, b"\0" + b"\1" * 64),
+            segment(0xC0, b"\x08\0\x08\0\x08\1\1\x11\0"),
+            segment(0xC4, b"\0" + one_code),
+            segment(0xC4, b"\x10" + one_code),
+            segment(0xDA, b"\1\1\0\0\x3f\0"),
+            b"\x3f\xff\xd9",
+        )
+    )
+
+
+def png(side: int = 8) -> bytes:
+    """A whole PNG of random grey pixels: about ``side`` squared bytes, and no two alike."""
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    rows = b"".join(b"\0" + secrets.token_bytes(side) for _ in range(side))
+    header = struct.pack(">IIBBBBB", side, side, 8, 0, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows, 0)) + chunk(b"IEND", b"")
+
+
+@dataclass(frozen=True)
+class Form:
+    """A form of name and photo as bytes, and its Content-Type."""
+
+    content_type: str
+    body: bytes
+
+
+def form(name: str, photo: bytes, filename: str = "photo.png") -> Form:
+    """The form that a client sends."""
+    boundary = secrets.token_hex(12)
+    body = b"".join(
+        (
+            f'--{boundary}\r\nContent-Disposition: form-data; name="name"\r\n\r\n{name}\r\n'.encode(),
+            f'--{boundary}\r\nContent-Disposition: form-data; name="photo"; filename="{filename}"\r\n'.encode(),
+            b"Content-Type: image/png\r\n\r\n",
+            photo,
+            f"\r\n--{boundary}--\r\n".encode(),
+        )
+    )
+    return Form(f"multipart/form-data; boundary={boundary}", body)
+
+
+@dataclass(frozen=True)
+class Reply:
+    """An answer that was read whole."""
+
+    code: int
+    headers: Mapping[str, str]
+    body: bytes
+
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+
+def request(
+    port: int,
+    method: str,
+    target: str = "/",
+    body: bytes | None = None,
+    headers: Mapping[str, str] | None = None,
+    timeout: float = 60.0,
+) -> Reply:
+    """One request on a connection of its own."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=timeout)
+    try:
+        return ask(connection, method, target, body, headers)
+    finally:
+        connection.close()
+
+
+def ask(
+    connection: http.client.HTTPConnection,
+    method: str,
+    target: str = "/",
+    body: bytes | None = None,
+    headers: Mapping[str, str] | None = None,
+) -> Reply:
+    """One request on a connection that is kept."""
+    connection.request(method, target, body, dict(headers or {}))
+    answer = connection.getresponse()
+    return Reply(answer.status, answer.headers, answer.read())
+
+
+def post(port: int, name: str, photo: bytes, headers: Mapping[str, str] | None = None, timeout: float = 60.0) -> Reply:
+    """Send a photo with a name."""
+    sent = form(name, photo)
+    return request(port, "POST", "/", sent.body, {"Content-Type": sent.content_type, **(headers or {})}, timeout)
+
+
+@dataclass(frozen=True)
+class Promise:
+    """A task that was answered 202 or 200: the name and the SHA-256 of the photo that were sent."""
+
+    name: str
+    sha256: bytes
+
+
+class Ledger:
+    """What was promised, each promise in a file before it counts: the judge of everything that is done to merlind."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("a", encoding="utf-8")
+        self._lock = threading.Lock()
+        self.promises: dict[int, Promise] = {}
+
+    def close(self) -> None:
+        self._file.close()
+
+    def post(self, port: int, name: str, photo: bytes) -> int:
+        """Send a photo, which must be taken; returns the task's number."""
+        reply = post(port, name, photo)
+        assert reply.code in (200, 202), (reply.code, reply.body)
+        return self.note(reply, name, photo)
+
+    def note(self, reply: Reply, name: str, photo: bytes) -> int:
+        """Note what a 202 or 200 to a POST promised."""
+        task = int(reply.json()["task"])
+        promise = Promise(name, hashlib.sha256(photo).digest())
+        with self._lock:
+            before = self.promises.setdefault(task, promise)
+            self._file.write(json.dumps([task, promise.sha256.hex(), name]) + "\n")
+            self._file.flush()
+        assert before == promise, f"task {task} was given to two"
+        return task
+
+    def fault(self, port: int, task: int, over: bool) -> str | None:
+        """What is wrong with how a task stands now, if anything is; ``over`` says that it has to be ready."""
+        reply = request(port, "GET", f"/?task_id={task}")
+        answer = reply.json()
+        promise = self.promises[task]
+        if answer["status"] == "ready":
+            right = score_of_digest(promise.name, promise.sha256)
+            return None if answer["result"] == right else f"task {task} has another's result"
+        return None if answer["status"] == "wait" and not over else f"task {task} is {answer}"
+
+    def losses(self, port: int, over: bool = False) -> list[str]:
+        """What is wrong with the promised tasks."""
+        return [fault for task in self.promises if (fault := self.fault(port, task, over))]
+
+
+class Load:
+    """Clients that send photos, send them again and ask, until they are stopped, whatever the server does meanwhile.
+
+    An acknowledged task goes into the ledger; a promise that is broken, into ``broken``. What is not acknowledged is
+    sent again, as real clients do.
+    """
+
+    def __init__(self, port: int, ledger: Ledger, clients: int = 4, largest: int = 300) -> None:
+        self._port = port
+        self._ledger = ledger
+        self._largest = largest
+        self._stopped = threading.Event()
+        self._threads = [threading.Thread(target=self._run, args=(n,), daemon=True) for n in range(clients)]
+        self.tried = 0
+        self.refused = 0
+        self.broken: list[str] = []
+
+    def __enter__(self) -> "Load":
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stopped.set()
+        for thread in self._threads:
+            thread.join()
+
+    def _run(self, number: int) -> None:
+        connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=30)
+        mine: list[tuple[int, str, bytes]] = []
+        photo = b""
+        while not self._stopped.is_set():
+            self.tried += 1
+            try:
+                if mine and random.random() < 0.3:
+                    self._look_again(connection, *random.choice(mine))
+                    continue
+                # What was not acknowledged is sent again.
+                photo = photo or png(random.randrange(8, self._largest))
+                name = f"{number}-{len(mine)}"
+                reply = self._post(connection, name, photo)
+                if reply.code in (200, 202):
+                    mine.append((self._ledger.note(reply, name, photo), name, photo))
+                    photo = b""
+                else:
+                    self.refused += 1
+                    time.sleep(0.05)
+            except GONE_AWAY:
+                connection.close()
+                time.sleep(0.01)
+            except AssertionError as error:
+                self.broken.append(str(error))
+        connection.close()
+
+    def _post(self, connection: http.client.HTTPConnection, name: str, photo: bytes) -> Reply:
+        sent = form(name, photo)
+        return ask(connection, "POST", "/", sent.body, {"Content-Type": sent.content_type})
+
+    def _look_again(self, connection: http.client.HTTPConnection, task: int, name: str, photo: bytes) -> None:
+        if random.random() < 0.5:
+            reply = self._post(connection, name, photo)
+            assert reply.code not in (200, 202) or reply.json()["task"] == task, f"task {task} became another"
+        else:
+            reply = ask(connection, "GET", f"/?task_id={task}")
+            assert reply.code != 404, f"task {task} is not found"

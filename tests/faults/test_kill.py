@@ -1,0 +1,154 @@
+"""Kills at any moment (D1, D8, D11): what was acknowledged is there after the next start."""
+
+import os
+import random
+import signal
+import time
+from threading import Thread
+
+from tests.client import GONE_AWAY, Load, post, png
+from tests.faults.support import ROUNDS, Strace, died_by, spread
+from tests.processes import ProcessCase, until
+from tests.upstream import Exchange, Upstream
+
+CALLS = ("openat", "write", "rename", "fsync,fdatasync", "syncfs", "pwrite64", "unlink", "sendto")
+"""What it is killed at: to take a photo, to place it, to flush, to commit, to remove a photo, to answer."""
+
+
+class KillTest(ProcessCase):
+    """kill -9 (D1)."""
+
+    def test_random_kills(self) -> None:
+        """At random moments under load, the start-up among them."""
+        face = self.merlinface("--delay=0.2", "--waits=1", "--trouble=0.1").start()
+        merlind = self.merlind(upstream=face.url)
+        ledger = self.ledger()
+        with Load(merlind.port, ledger) as load:
+            for _ in range(ROUNDS):
+                merlind.spawn()
+                time.sleep(random.uniform(0.1, 1.5))
+                merlind.kill()
+            merlind.start()
+            until(lambda: len(ledger.promises) > ROUNDS, "some tasks to be acknowledged")
+        self.assertEqual(load.broken, [])
+        self.drain(merlind, ledger)
+        self.assertNotIn("Traceback", merlind.log())
+        self.figures(kills=ROUNDS, requests_tried=load.tried, acknowledged=len(ledger.promises), losses=0)
+
+    def test_kills_at_system_calls(self) -> None:
+        """At each kind of system call that changes anything, the first and some later ones."""
+        face = self.merlinface("--delay=0.1", "--waits=1").start()
+        merlind = self.merlind(upstream=face.url)
+        ledger = self.ledger()
+        kills = tried = 0
+        for call in CALLS:
+            for when in spread(ROUNDS // 6, 25):
+                merlind.start()
+                strace = Strace(self, merlind, f"{call}:signal=KILL:when={when}")
+                with Load(merlind.port, ledger, largest=100) as load:
+                    until(lambda: not merlind.running, f"the end at {call} number {when}")
+                self.assertTrue(died_by(merlind), merlind.log()[-2000:])
+                strace.detach()
+                self.assertEqual(load.broken, [])
+                kills += 1
+                tried += load.tried
+        merlind.start()
+        self.drain(merlind, ledger)
+        self.figures(
+            calls=len(CALLS), kills=kills, requests_tried=tried, acknowledged=len(ledger.promises), losses=0
+        )
+
+    def test_killed_after_the_yes(self) -> None:
+        """Killed when the upstream has taken the photo, and its id isn't stored yet (D11): one more upload at most."""
+        rounds = max(3, ROUNDS // 5)
+
+        def script(exchange: Exchange) -> object:
+            if exchange.kind == "poll":
+                return exchange.say(status="ready", result=0.5)
+            if exchange.nth > 1:
+                return exchange.wait(f"id-{exchange.name}")
+            # At first before the yes arrives, later after it does, when the id may be stored or not.
+            exchange.wait(f"id-{exchange.name}")
+            time.sleep(int(exchange.name) * 0.002)
+            os.kill(merlind.pid, signal.SIGKILL)
+            return False
+
+        upstream = Upstream(self.addCleanup, script)
+        merlind = self.merlind(upstream=upstream.url)
+        tasks = []
+        for number in range(rounds):
+            merlind.start()
+            tasks.append(post(merlind.port, str(number), png()).json()["task"])
+            until(lambda: not merlind.running, "the kill")
+        merlind.start()
+        for task in tasks:
+            self.assertEqual(merlind.get(task, wait=30).json(), {"status": "ready", "result": 0.5})
+        uploads = [len(upstream.seen("upload", str(number))) for number in range(rounds)]
+        self.assertLessEqual(max(uploads), 2)
+        self.figures(kills=rounds, uploads_of_each_photo=uploads)
+
+
+class TerminateTest(ProcessCase):
+    """SIGTERM in the middle of things (D8)."""
+
+    def test_under_load(self) -> None:
+        """Each time it ends within its deadline, and everything acknowledged is there."""
+        rounds = max(3, ROUNDS // 6)
+        face = self.merlinface("--delay=0.2", "--waits=1").start()
+        merlind = self.merlind(upstream=face.url)
+        ledger = self.ledger()
+        slowest = 0.0
+        with Load(merlind.port, ledger, clients=8) as load:
+            for number in range(rounds):
+                merlind.start()
+                known = len(ledger.promises)
+                until(lambda known=known: len(ledger.promises) > known + 20, "some tasks to be acknowledged")
+                began = time.monotonic()
+                merlind.signal(signal.SIGTERM)
+                if number % 2:
+                    time.sleep(random.uniform(0, 0.05))
+                    merlind.signal(signal.SIGTERM)
+                status = merlind.wait()
+                slowest = max(slowest, time.monotonic() - began)
+                self.assertIn(status, (-signal.SIGTERM, 128 + signal.SIGTERM, 0))
+            merlind.start()
+        self.assertEqual(load.broken, [])
+        self.drain(merlind, ledger)
+        self.assertNotIn("Traceback", merlind.log())
+        self.figures(
+            stops=rounds,
+            slowest_seconds=f"{slowest:.1f}",
+            requests_tried=load.tried,
+            acknowledged=len(ledger.promises),
+            losses=0,
+        )
+
+    def test_in_a_commit(self) -> None:
+        """While a flush takes its time: the commit ends, and then the process; a second signal ends it at once."""
+        merlind = self.merlind()
+        ledger = self.ledger()
+        for signals in (1, 2):
+            merlind.start()
+            strace = Strace(self, merlind, "fsync,fdatasync,syncfs:delay_enter=700000")
+
+            def send(signals: int = signals) -> None:
+                photo = png()
+                try:
+                    reply = post(merlind.port, f"{signals} signals", photo)
+                    if reply.code == 202:
+                        ledger.note(reply, f"{signals} signals", photo)
+                except GONE_AWAY:
+                    pass
+
+            sender = Thread(target=send)
+            sender.start()
+            time.sleep(0.3)
+            for _ in range(signals):
+                merlind.signal(signal.SIGTERM)
+                time.sleep(0.2)
+            self.assertIn(merlind.wait(), (-signal.SIGTERM, 128 + signal.SIGTERM, 128 + signal.SIGALRM))
+            sender.join()
+            strace.detach()
+        merlind.start()
+        self.drain(merlind, ledger)
+        self.figures(stops=2, acknowledged=len(ledger.promises), losses=0)

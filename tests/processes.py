@@ -1,0 +1,267 @@
+"""Real twistd processes on loopback: started on free ports, watched through /proc, ended by their own ids."""
+
+import os
+import random
+import re
+import resource
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Self
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests.client import Ledger, Reply, request
+
+TWISTD = [sys.executable, "-c", "from twisted.scripts.twistd import run; run()", "-n", "--pidfile="]
+"""twistd of the interpreter that runs the tests, wherever its scripts are."""
+
+PATIENCE = 60.0
+"""Seconds after which something that ought to happen is taken not to: only a hanging test ever waits as long."""
+
+HOST = "127.0.0.1"
+
+
+def free_port() -> int:
+    """A port that nobody listens on.
+
+    From below the range of ports that outgoing connections get, so that none of those takes it before it is used.
+    """
+    while True:
+        port = random.randrange(20000, 32000)
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((HOST, port))
+            except OSError:
+                continue
+            return port
+
+
+def until(condition: Callable[[], Any], what: str, seconds: float = PATIENCE) -> Any:
+    """Wait until ``condition`` returns something true, and return that."""
+    end = time.monotonic() + seconds
+    while not (found := condition()):
+        assert time.monotonic() < end, f"waited in vain: {what}"
+        time.sleep(0.02)
+    return found
+
+
+def environment(more: Mapping[str, str] | None = None) -> dict[str, str]:
+    """The environment for a process under test: none of its options are set, and it may run in any directory."""
+    found = {name: value for name, value in os.environ.items() if not name.startswith("MERLIN")}
+    if "PYTHONPATH" in found:
+        paths = found["PYTHONPATH"].split(os.pathsep)
+        found["PYTHONPATH"] = os.pathsep.join(os.path.abspath(path) for path in paths)
+    return {**found, **(more or {})}
+
+
+class Daemon:
+    """``twistd -n PLUGIN OPTIONS``, of which ``folder`` gets the log; ``cleanup`` is a test's addCleanup, or alike.
+
+    It may be started again after its end; the log goes on in the same file. ``files`` limits its open files.
+    """
+
+    def __init__(
+        self,
+        cleanup: Callable[..., Any],
+        plugin: str,
+        folder: Path,
+        options: list[str],
+        env: Mapping[str, str] | None = None,
+        files: int | None = None,
+    ) -> None:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.folder = folder.absolute()
+        self.command = [*TWISTD, plugin, *options]
+        self.env = dict(env or {})
+        self._files = files
+        self._log = self.folder / f"{plugin}.log"
+        self._process: subprocess.Popen[bytes] | None = None
+        cleanup(self.kill)
+
+    def spawn(self) -> Self:
+        """Start it."""
+        assert not self.running, "it runs already"
+
+        def limit() -> None:
+            if self._files is not None:
+                resource.setrlimit(resource.RLIMIT_NOFILE, (self._files, self._files))
+
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(
+                self.command,
+                cwd=self.folder,
+                env=environment(self.env),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                preexec_fn=limit,
+            )
+        return self
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        assert self._process is not None, "it was never started"
+        return self._process.pid
+
+    @property
+    def running(self) -> bool:
+        """Whether it runs."""
+        return self._process is not None and self._process.poll() is None
+
+    def log(self) -> str:
+        """All that it wrote."""
+        return self._log.read_text("utf-8", "replace") if self._log.exists() else ""
+
+    def signal(self, number: int) -> None:
+        """Send it a signal, if it runs."""
+        if self.running:
+            os.kill(self.pid, number)
+
+    def wait(self, seconds: float = PATIENCE) -> int:
+        """Its exit status, when it has ended; minus the signal's number if it was one."""
+        assert self._process is not None, "it was never started"
+        try:
+            return self._process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"it did not end; its log: {self.log()[-2000:]}") from None
+
+    def kill(self) -> None:
+        """End it with SIGKILL."""
+        self.signal(signal.SIGKILL)
+        if self._process is not None:
+            self._process.wait()
+
+    def stop(self) -> int:
+        """End it with SIGTERM; returns the exit status."""
+        self.signal(signal.SIGTERM)
+        return self.wait()
+
+    def cpu_seconds(self) -> float:
+        """The processor time that it has used."""
+        fields = Path(f"/proc/{self.pid}/stat").read_text("ascii").rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def memory(self) -> int:
+        """Its resident memory, in bytes."""
+        return int(Path(f"/proc/{self.pid}/statm").read_text("ascii").split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+    def open_files(self) -> int:
+        """How many files it has open."""
+        return len(os.listdir(f"/proc/{self.pid}/fd"))
+
+    def _await_port(self, port: int) -> None:
+        def listens() -> bool:
+            assert self.running, f"it ended: {self.log()[-2000:]}"
+            with socket.socket() as probe:
+                return probe.connect_ex((HOST, port)) == 0
+
+        until(listens, "the port to be served")
+
+
+class MerlinFace(Daemon):
+    """The stand-in for the upstream, as a process of its own."""
+
+    def __init__(self, cleanup: Callable[..., Any], folder: Path, *options: str) -> None:
+        self.port = free_port()
+        self.url = f"http://{HOST}:{self.port}/api/"
+        super().__init__(cleanup, "merlinface", folder, [f"--listen=tcp:{self.port}:interface={HOST}", *options])
+
+    def start(self) -> Self:
+        """Start it, and wait until it serves."""
+        self.spawn()
+        self._await_port(self.port)
+        return self
+
+
+class Merlind(Daemon):
+    """merlind on ``port`` and ``admin``, with its data in ``data``; it polls often unless an option says otherwise."""
+
+    def __init__(
+        self,
+        cleanup: Callable[..., Any],
+        folder: Path,
+        *options: str,
+        upstream: str = "embedded",
+        data: Path | None = None,
+        env: Mapping[str, str] | None = None,
+        files: int | None = None,
+    ) -> None:
+        self.port, self.admin = free_port(), free_port()
+        self.data = (data or folder / "data").absolute()
+        fixed = [
+            f"--listen=tcp:{self.port}:interface={HOST}",
+            f"--admin=tcp:{self.admin}:interface={HOST}",
+            f"--data-dir={self.data}",
+            f"--upstream={upstream}",
+            "--poll-interval=0.1",
+        ]
+        super().__init__(cleanup, "merlind", folder, [*fixed, *options], env, files)
+
+    def start(self) -> Self:
+        """Start it, and wait until it serves."""
+        self.spawn()
+        self._await_port(self.port)
+        return self
+
+    def get(self, task: int, wait: int | None = None) -> Reply:
+        """Ask how a task stands; with ``wait``, have the answer held for so many seconds."""
+        headers = {} if wait is None else {"Prefer": f"wait={wait}"}
+        return request(self.port, "GET", f"/?task_id={task}", headers=headers)
+
+    def health(self) -> Reply:
+        """Ask whether it is ready."""
+        return request(self.admin, "GET", "/health/ready")
+
+    def metric(self, name: str) -> float:
+        """A sample of the metrics, such as ``merlind_tasks{state="ready"}``; zero if there is none yet."""
+        text = request(self.admin, "GET", "/metrics").body.decode("ascii")
+        found = re.search(rf"^{re.escape(name)} (\S+)$", text, re.MULTILINE)
+        return float(found[1]) if found else 0.0
+
+    def unfinished(self) -> int:
+        """How many tasks it says are unfinished."""
+        return int(sum(self.metric(f'merlind_tasks{{state="{state}"}}') for state in ("upload", "poll")))
+
+    def spooled(self) -> list[Path]:
+        """The photos on its disk, those that are still coming in too."""
+        return [path for path in (self.data / "spool").rglob("*") if path.is_file()]
+
+
+class ProcessCase(SynchronousTestCase):
+    """A test with processes and a folder of its own."""
+
+    def setUp(self) -> None:
+        self.folder = Path(self.mktemp()).absolute()
+        self.folder.mkdir(mode=0o700, parents=True)
+
+    def merlind(self, *options: str, upstream: str = "embedded", **more: Any) -> Merlind:
+        """A merlind, not yet started."""
+        return Merlind(self.addCleanup, self.folder / "merlind", *options, upstream=upstream, **more)
+
+    def merlinface(self, *options: str) -> MerlinFace:
+        """A stand-in for the upstream, not yet started."""
+        return MerlinFace(self.addCleanup, self.folder / "merlinface", *options)
+
+    def ledger(self) -> Ledger:
+        """A ledger beside the data directory."""
+        ledger = Ledger(self.folder / "ledger")
+        self.addCleanup(ledger.close)
+        return ledger
+
+    def drain(self, merlind: Merlind, ledger: Ledger, seconds: float = PATIENCE) -> None:
+        """Let all tasks get over; then each promise has to be kept, and no photo be left on the disk."""
+        until(lambda: merlind.unfinished() == 0, "all tasks to be over", seconds)
+        self.assertEqual(ledger.losses(merlind.port, over=True), [])
+        until(lambda: merlind.spooled() == [], "the spool to be empty")
+
+    def figures(self, **figures: object) -> None:
+        """Print what the test did, on one line."""
+        told = ", ".join(f"{name.replace('_', ' ')} {figure}" for name, figure in figures.items())
+        print(f"\n    {self.id().rpartition('.')[2]}: {told}")

@@ -1,0 +1,409 @@
+"""What the unit tests share: a reactor without time, a database without threads, an upstream that the test plays.
+
+The database and the spool are real, in a temporary directory; only the thread is not: its work is a call on the
+reactor's clock, so that nothing happens before the test says ``settle``, ``advance`` or ``run_for``.
+"""
+
+import hashlib
+import itertools
+import os
+import sqlite3
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from twisted.enterprise.adbapi import ConnectionPool
+from twisted.internet.defer import Deferred
+from twisted.internet.testing import MemoryReactorClock, StringTransport
+from twisted.python.failure import Failure
+from twisted.trial.unittest import SynchronousTestCase
+
+from merlind import database
+from merlind.breaker import Breaker
+from merlind.clock import ServiceClock
+from merlind.gateway import Gateway, Limits
+from merlind.scheduler import WINDOW, PhotoLost, Scheduler
+from merlind.spool import Spool, Staged
+from merlind.store import Store, Submission
+from merlind.task import Outcome, Photo, Policy, Task
+
+EPOCH = 1_800_000_000.0
+"""The wall clock's time when a test begins."""
+
+JPEG = b"\xff\xd8\xff\xe0 not much of a photo \r\n--\r\n"
+"""What passes for a JPEG, with bytes that a careless form would trip over."""
+
+PHOTO = Photo(hashlib.sha256(JPEG).digest(), len(JPEG), "image/jpeg")
+
+
+def make_task(task_id: int = 1, **changes: Any) -> Task:
+    """A task as it is when it was just accepted, but for ``changes``."""
+    return replace(Task(id=task_id, user="", name="Anna", photo=PHOTO, since=0.0, due=0.0), **changes)
+
+
+class Reactor(MemoryReactorClock):
+    """A reactor without time or network. ``callFromThread`` calls at once: there are no threads."""
+
+    def callFromThread(self, function: Callable[..., object], *args: Any, **kwargs: Any) -> None:
+        function(*args, **kwargs)
+
+    def removeSystemEventTrigger(self, trigger: object) -> None:
+        """For ConnectionPool.close."""
+
+    def settle(self) -> None:
+        """Let everything happen that needs no time to pass."""
+        self.advance(0)
+
+    def run_for(self, seconds: float) -> None:
+        """Let time pass from timer to timer, each at its own time. (``advance`` is one leap that makes all late.)"""
+        end = self.seconds() + seconds
+        while (calls := self.getDelayedCalls()) and (at := min(call.getTime() for call in calls)) <= end:
+            self.rightNow = max(at, self.rightNow)
+            self.advance(0)
+        self.rightNow = end
+
+
+class FakeThreadPool:
+    """The one thread of a database pool: what it is given is done, in order, when the reactor's clock is advanced."""
+
+    def __init__(self, reactor: Reactor) -> None:
+        self._reactor = reactor
+        self.stopped = False
+
+    def start(self) -> None:
+        """There is nothing to start."""
+
+    def stop(self) -> None:
+        self.stopped = True
+
+    def callInThreadWithCallback(
+        self, on_result: Callable[[bool, Any], object], function: Callable[..., Any], *args: Any, **kwargs: Any
+    ) -> None:
+        assert not self.stopped, "the pool is closed"
+
+        def run() -> None:
+            try:
+                result = function(*args, **kwargs)
+            except Exception:
+                on_result(False, Failure())
+            else:
+                on_result(True, result)
+
+        self._reactor.callLater(0, run)
+
+
+@dataclass
+class Watch:
+    """The statements that a pool's connections execute, and the faults that they meet."""
+
+    statements: list[str] = field(default_factory=list)
+    fault: Callable[[str], Exception | None] = lambda sql: None
+
+    def see(self, sql: str) -> None:
+        self.statements.append(sql)
+        if (error := self.fault(sql)) is not None:
+            raise error
+
+    def count(self, start: str) -> int:
+        """How many statements began with ``start``."""
+        return sum(sql.startswith(start) for sql in self.statements)
+
+
+class _WatchedCursor(sqlite3.Cursor):
+    def execute(self, sql: str, *args: Any) -> "_WatchedCursor":
+        assert isinstance(self.connection, _WatchedConnection)
+        self.connection.watch.see(sql)
+        super().execute(sql, *args)
+        return self
+
+
+class _WatchedConnection(sqlite3.Connection):
+    watch: Watch
+
+    def cursor(self, factory: Any = _WatchedCursor) -> Any:
+        return super().cursor(factory)
+
+    def execute(self, sql: str, *args: Any) -> Any:
+        return self.cursor().execute(sql, *args)
+
+
+def sqlite_error(name: str, text: str = "injected", of: type[sqlite3.Error] = sqlite3.OperationalError) -> Exception:
+    """An error as the sqlite3 module raises it, such as SQLITE_IOERR_FSYNC."""
+    error = of(text)
+    error.sqlite_errorname = name
+    return error
+
+
+def fail_on(start: str, error: Exception) -> Callable[[str], Exception | None]:
+    """A fault that the statements beginning with ``start`` meet."""
+    return lambda sql: error if sql.startswith(start) else None
+
+
+def make_pool(*args: Any, watch: Watch | None = None, **kwargs: Any) -> ConnectionPool:
+    """A ConnectionPool whose thread is fake; in place of ConnectionPool wherever one is made (``cp_reactor`` given)."""
+
+    def connect(*connect_args: Any, **connect_kwargs: Any) -> _WatchedConnection:
+        connection = _WatchedConnection(*connect_args, **connect_kwargs)
+        connection.watch = watch or Watch()
+        return connection
+
+    pool = ConnectionPool(*args, factory=connect, **kwargs)
+    pool.threadpool = FakeThreadPool(kwargs["cp_reactor"])
+    return pool
+
+
+@dataclass
+class Exchange:
+    """An exchange that the upstream owes an answer to."""
+
+    kind: str
+    task: Task
+    began: float
+    done: "Deferred[Outcome]"
+    cancelled: bool = False
+
+    def answer(self, outcome: Outcome) -> None:
+        self.done.callback(outcome)
+
+    def lose_photo(self) -> None:
+        self.done.errback(PhotoLost("gone"))
+
+
+class FakeUpstream:
+    """An upstream that the test plays: it looks at ``exchanges`` and answers them, or sets ``script``.
+
+    ``script`` is asked for each exchange as it begins: an outcome answers at once, a number of seconds with an outcome
+    later, an exception fails it, None leaves it to the test.
+    """
+
+    def __init__(self, reactor: Reactor) -> None:
+        self._reactor = reactor
+        self.exchanges: list[Exchange] = []
+        self.begun: list[Exchange] = []
+        self.most_at_once = 0
+        self.script: Callable[[Exchange], Outcome | tuple[float, Outcome] | Exception | None] = lambda exchange: None
+
+    def upload(self, task: Task) -> "Deferred[Outcome]":
+        return self._begin("upload", task)
+
+    def poll(self, task: Task) -> "Deferred[Outcome]":
+        return self._begin("poll", task)
+
+    def _begin(self, kind: str, task: Task) -> "Deferred[Outcome]":
+        def cancel(_: object) -> None:
+            exchange.cancelled = True
+
+        exchange = Exchange(kind, task, self._reactor.seconds(), Deferred(cancel))
+        self.begun.append(exchange)
+        self.exchanges.append(exchange)
+        self.most_at_once = max(self.most_at_once, len(self.exchanges))
+
+        def ended(result: Any) -> Any:
+            self.exchanges.remove(exchange)
+            if late is not None and late.active():
+                late.cancel()
+            return result
+
+        late = None
+        exchange.done.addBoth(ended)
+        answer = self.script(exchange)
+        if isinstance(answer, tuple):
+            late = self._reactor.callLater(answer[0], exchange.done.callback, answer[1])
+        elif isinstance(answer, Exception):
+            exchange.done.errback(answer)
+        elif answer is not None:
+            exchange.done.callback(answer)
+        return exchange.done
+
+    @property
+    def one(self) -> Exchange:
+        """The only exchange under way."""
+        (exchange,) = self.exchanges
+        return exchange
+
+    def kinds(self) -> list[str]:
+        """The kinds of all exchanges so far."""
+        return [exchange.kind for exchange in self.begun]
+
+
+class Core:
+    """Everything of merlind that knows no HTTP, over a real database and spool and a fake upstream.
+
+    ``moves`` lists the (before, after) that the scheduler told, ``broken`` what the store told of a fault of the disk.
+    A step of the wall clock is a change of ``epoch``. ``restart`` is a kill and a new start on the same directory.
+    """
+
+    def __init__(
+        self,
+        test: SynchronousTestCase,
+        *,
+        poll_interval: float = 2.0,
+        give_up_after: float = 86400.0,
+        concurrency: int = 32,
+        window: int = WINDOW,
+        jitter: Callable[[], float] = lambda: 1.0,
+        limits: Limits | None = None,
+        sync_all: Callable[[int], None] | None = None,
+    ) -> None:
+        self.test = test
+        self.reactor = Reactor()
+        self.epoch = EPOCH
+        self.path = Path(test.mktemp()).absolute()
+        self.path.mkdir(parents=True)
+        self.policy = Policy(poll_interval, give_up_after, jitter)
+        self.limits = limits or Limits(100_000, 0, 512, 2**30)
+        self.concurrency = concurrency
+        self.window = window
+        self.sync_all = sync_all
+        self.moves: list[tuple[Task, Task]] = []
+        self.broken: list[str] = []
+        self.ids: Callable[[], int] = itertools.count(1).__next__
+        self._opened = False
+        self._start()
+
+    def _start(self) -> None:
+        file = self.path / "tasks.sqlite"
+        database.prepare(file)
+        self.clock = ServiceClock(
+            self.reactor, database.service_time(file), wall=lambda: self.epoch + self.reactor.seconds()
+        )
+        self.clock.now()  # it runs from the first look
+        self.spool = Spool(self.path / "spool", self.sync_all)
+        self.spool.prepare()
+        self.watch = Watch()
+        self.pool = make_pool(
+            "sqlite3",
+            str(file),
+            check_same_thread=False,
+            isolation_level=None,
+            cp_min=1,
+            cp_max=1,
+            cp_openfun=configure_fast,
+            cp_reactor=self.reactor,
+            watch=self.watch,
+        )
+        self._pools = [*getattr(self, "_pools", []), self.pool]
+        if not self._opened:
+            self._opened = True
+            self.test.addCleanup(lambda: [pool.close() for pool in self._pools if pool.connections])
+        self.store = Store(self.pool, self.spool, self.clock, lambda: self.ids(), self.broken.append)
+        self.upstream = FakeUpstream(self.reactor)
+        self.gateway = Gateway(self.store, self.spool, self.limits)
+        self.breaker = Breaker(self.concurrency, self.policy.poll_interval, self.policy.jitter)
+        self.scheduler = self.gateway.scheduler = Scheduler(
+            self.reactor,
+            self.clock,
+            self.store,
+            self.upstream,
+            self.policy,
+            self.breaker,
+            self._moved,
+            self.window,
+        )
+
+    def _moved(self, before: Task, after: Task) -> None:
+        self.moves.append((before, after))
+        self.gateway.moved(before, after)
+
+    def restart(self) -> None:
+        """Kill it: timers and exchanges are gone, what was not committed too. Then build it anew, not yet started."""
+        for call in self.reactor.getDelayedCalls():
+            call.cancel()
+        self.pool.close()
+        self._start()
+
+    # Short ways to what most tests do.
+
+    def settle(self) -> None:
+        self.reactor.settle()
+
+    def now(self, deferred: "Deferred[Any]") -> Any:
+        """The result of what needs no time to pass."""
+        self.settle()
+        return self.test.successResultOf(deferred)
+
+    def stage(self, photo: bytes = JPEG) -> Staged:
+        staging = self.spool.stage()
+        staging.write(photo)
+        return staging.finish()
+
+    def submission(self, name: str = "Anna", photo: bytes = JPEG, user: str = "") -> Submission:
+        return Submission(user, name, self.stage(photo), "image/jpeg")
+
+    def accept(self, name: str = "Anna", photo: bytes = JPEG, user: str = "") -> Task:
+        """A task that lies in the store, durable, and that the scheduler wasn't told of."""
+        task: Task = self.now(self.store.accept(self.submission(name, photo, user))).task
+        return task
+
+    def submit(self, name: str = "Anna", photo: bytes = JPEG, user: str = "") -> Task:
+        """A task as a client makes it: in the store, and with the scheduler."""
+        task: Task = self.now(self.gateway.submit(self.submission(name, photo, user)))
+        return task
+
+    def stored(self, task_id: int) -> Task | None:
+        """The task as the store has it."""
+        task: Task | None = self.now(self.store.get(task_id))
+        return task
+
+    def files(self) -> list[str]:
+        """What lies in the spool, by its path below it."""
+        folder = self.path / "spool"
+        return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+
+    def remains(self, content: bytes) -> list[str]:
+        """The files below the data directory that hold ``content``."""
+        found = (path for path in self.path.rglob("*") if path.is_file() and content in path.read_bytes())
+        return sorted(str(path.relative_to(self.path)) for path in found)
+
+
+class Wire:
+    """The other end of the connections that clients make through a reactor; the last one, where it isn't said which."""
+
+    def __init__(self, reactor: Reactor) -> None:
+        self._reactor = reactor
+        self._protocols: list[Any] = []
+        self.transports: list[StringTransport] = []
+
+    @property
+    def transport(self) -> StringTransport:
+        return self.transports[-1]
+
+    def connect(self, **methods: Callable[..., object]) -> StringTransport:
+        """Take the last attempt to connect; the transport, with ``methods`` of its own, shows what is sent."""
+        protocol = self._reactor.tcpClients[-1][2].buildProtocol(None)
+        transport = StringTransport()
+        vars(transport).update(methods)
+        protocol.makeConnection(transport)
+        self._protocols.append(protocol)
+        self.transports.append(transport)
+        return transport
+
+    def refuse(self, error: Exception) -> None:
+        """Fail the last attempt to connect."""
+        factory: Any = self._reactor.tcpClients[-1][2]
+        factory.clientConnectionFailed(None, Failure(error))
+
+    def receive(self, data: bytes, which: int = -1) -> None:
+        """What comes in."""
+        self._protocols[which].dataReceived(data)
+
+    def lose(self, error: Exception, which: int = -1) -> None:
+        """The end of the connection."""
+        self._protocols[which].connectionLost(Failure(error))
+
+    @property
+    def closed(self) -> bool:
+        """Whether our side hung up."""
+        return self.transport.disconnecting or self.transport.disconnected
+
+
+def configure_fast(connection: sqlite3.Connection) -> None:
+    """As merlind configures a connection, but for the flush of each commit: no power is lost in a unit test."""
+    database.configure(connection)
+    connection.execute("PRAGMA synchronous = OFF").fetchall()
+
+
+def open_files() -> set[str]:
+    """The paths of the files that this process has open."""
+    return {os.path.realpath(f"/proc/self/fd/{fd}") for fd in os.listdir("/proc/self/fd")}
