@@ -210,7 +210,9 @@ class Gateway:
     def _erased(self, task: Task | None) -> bool:
         if task is None:
             return False
-        self._count(task, None)
+        # As it was counted last: where the scheduler has it may not be saved yet.
+        known = self.scheduler.get(task.id)
+        self._count(task if known is None or known.over else known, None)
         self._remembered.pop(task.id, None)
         self.scheduler.forget(task.id)
         self._log.info("task {task}: erased", task=task.id)

@@ -226,7 +226,8 @@ class Scheduler:
                 return
             self._begin(task)
         if self._running and self.breaker.limit == 0 and not self._exchanges and self.waiting:
-            self._wake_at(self.breaker.probe_at)
+            # A moment later: rounded, the time at which the timer goes off may lie just before the one it was set for.
+            self._wake_at(self.breaker.probe_at + TICK)
 
     def _next_ready(self) -> Task | None:
         """The next task whose turn it is: uploads and polls take turns, so that neither starves the other."""
@@ -384,7 +385,7 @@ class Scheduler:
     def _load(self) -> None:
         """Take the next page from the store if there is more behind the horizon, and room."""
         room = self._window - len(self._tasks)
-        if self._loading or not self._running or self._horizon == _EVERYTHING or room < self._window // 2:
+        if self._loading or not self._running or self._horizon == _EVERYTHING or room < max(1, self._window // 2):
             return
         self._loading = True
         limit = min(room, 1000)

@@ -5,8 +5,9 @@ import re
 import resource
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -117,6 +118,7 @@ def makeService(options: Options) -> MerlindService:
     except OSError as error:
         raise SystemExit(f"merlind: {error.filename or data_dir.path} can't be used: {error.strerror}") from None
     service.log_observer = make_log(reactor, options)
+    reactor.addSystemEventTrigger("after", "startup", _take_signals)
     reactor.addSystemEventTrigger("before", "shutdown", _limit_the_end)
     return service
 
@@ -155,6 +157,19 @@ def fit_open_files(settings: Settings, files: int) -> Settings:
         max_uploads=uploads,
         max_connections=min(settings.max_connections, room - uploads),
     )
+
+
+def _take_signals() -> None:
+    """Let a signal that ends merlind limit the end at once: under load the reactor sees it only a moment later."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        stop = signal.getsignal(number)
+        if callable(stop):
+            signal.signal(number, partial(_begin_the_end, stop))
+
+
+def _begin_the_end(stop: Callable[[int, Any], object], number: int, frame: Any) -> None:
+    _limit_the_end()
+    stop(number, frame)
 
 
 def _limit_the_end() -> None:

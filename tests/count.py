@@ -1,32 +1,44 @@
-"""Runs a trial command and leaves its count, in the plain form that any reader of a log knows, in .tox/count."""
+"""Runs trial, more than once, and leaves its count, in the plain form that any reader of a log knows, in .tox/count.
+
+python -m tests.count MODULE ARGUMENT... -- MODULE ARGUMENT...
+"""
 
 import re
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 COUNT = Path(".tox/count")
 
 
-def count_of(summary: str) -> str:
-    """``N passed, N failed, N skipped`` from the last line of trial's output."""
-    found = dict.fromkeys(("successes", "failures", "errors", "unexpectedSuccesses", "skips"), 0)
-    found.update((name, int(number)) for name, number in re.findall(r"(\w+)=(\d+)", summary) if name in found)
-    failed = found["failures"] + found["errors"] + found["unexpectedSuccesses"]
-    return f"{found['successes']} passed, {failed} failed, {found['skips']} skipped"
+def counts_in(summary: str) -> Counter[str]:
+    """What the last line of trial's output counts, by its own words."""
+    return Counter({name: int(number) for name, number in re.findall(r"(\w+)=(\d+)", summary)})
 
 
-def main(command: list[str]) -> int:
-    """Run the command, show what it prints, and return its status."""
+def run(command: list[str]) -> tuple[int, Counter[str]]:
+    """Run a module, show what it prints, and return its status and trial's counts."""
     last = ""
     with subprocess.Popen([sys.executable, "-m", *command], stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         for line in process.stdout:
             print(line, end="", flush=True)
             last = line if line.startswith(("PASSED", "FAILED")) else last
+    return process.returncode, counts_in(last)
+
+
+def main(arguments: list[str]) -> int:
+    """Run all commands, whether one fails or not; the status is the worst of theirs."""
+    status, counts = 0, Counter[str]()
+    while arguments:
+        end = arguments.index("--") if "--" in arguments else len(arguments)
+        ended, counted = run(arguments[:end])
+        status, counts, arguments = max(status, ended), counts + counted, arguments[end + 1 :]
+    failed = counts["failures"] + counts["errors"] + counts["unexpectedSuccesses"]
     COUNT.parent.mkdir(exist_ok=True)
-    COUNT.write_text(count_of(last) + "\n")
-    return process.returncode
+    COUNT.write_text(f"{counts['successes']} passed, {failed} failed, {counts['skips']} skipped\n")
+    return status
 
 
 if __name__ == "__main__":

@@ -261,6 +261,11 @@ class ProcessCase(SynchronousTestCase):
         self.assertEqual(ledger.losses(merlind.port, over=True), [])
         until(lambda: merlind.spooled() == [], "the spool to be empty")
 
+    def assert_no_traceback(self, daemon: Daemon) -> None:
+        """Nothing that happened was unforeseen."""
+        before, found, after = daemon.log().partition("Traceback")
+        self.assertFalse(found, f"{before[-1000:]}{found}{after[:3000]}")
+
     def figures(self, **figures: object) -> None:
         """Print what the test did, on one line."""
         told = ", ".join(f"{name.replace('_', ' ')} {figure}" for name, figure in figures.items())

@@ -94,19 +94,19 @@ Script = Callable[[Exchange], object]
 
 
 class Upstream:
-    """Listens on a free port of loopback and does with each request as ``script`` says, which may be changed.
+    """Listens on a port of loopback, a free one by default, and does with each request as ``script`` says, which may be changed.
 
     ``begun``, if it is set, is called with the connection when a request's headers are in, before its body is read.
     """
 
-    def __init__(self, cleanup: Callable[..., Any], script: Script) -> None:
+    def __init__(self, cleanup: Callable[..., Any], script: Script, port: int = 0) -> None:
         self.script = script
         self.begun: Callable[[socket.socket], None] | None = None
         self.exchanges: list[Exchange] = []
         self.closed = False
         self._lock = threading.Lock()
         self._connections: set[socket.socket] = set()
-        self._socket = socket.create_server(("127.0.0.1", 0), backlog=1024)
+        self._socket = socket.create_server(("127.0.0.1", port), backlog=1024)
         self.port = self._socket.getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}/api/"
         threading.Thread(target=self._accept, daemon=True).start()

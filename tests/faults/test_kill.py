@@ -6,7 +6,7 @@ import signal
 import time
 from threading import Thread
 
-from tests.client import GONE_AWAY, Load, post, png
+from tests.client import GONE_AWAY, Load, png, post
 from tests.faults.support import ROUNDS, Strace, died_by, spread
 from tests.processes import ProcessCase, until
 from tests.upstream import Exchange, Upstream
@@ -32,7 +32,7 @@ class KillTest(ProcessCase):
             until(lambda: len(ledger.promises) > ROUNDS, "some tasks to be acknowledged")
         self.assertEqual(load.broken, [])
         self.drain(merlind, ledger)
-        self.assertNotIn("Traceback", merlind.log())
+        self.assert_no_traceback(merlind)
         self.figures(kills=ROUNDS, requests_tried=load.tried, acknowledged=len(ledger.promises), losses=0)
 
     def test_kills_at_system_calls(self) -> None:
@@ -54,9 +54,7 @@ class KillTest(ProcessCase):
                 tried += load.tried
         merlind.start()
         self.drain(merlind, ledger)
-        self.figures(
-            calls=len(CALLS), kills=kills, requests_tried=tried, acknowledged=len(ledger.promises), losses=0
-        )
+        self.figures(calls=len(CALLS), kills=kills, requests_tried=tried, acknowledged=len(ledger.promises), losses=0)
 
     def test_killed_after_the_yes(self) -> None:
         """Killed when the upstream has taken the photo, and its id isn't stored yet (D11): one more upload at most."""
@@ -114,7 +112,7 @@ class TerminateTest(ProcessCase):
             merlind.start()
         self.assertEqual(load.broken, [])
         self.drain(merlind, ledger)
-        self.assertNotIn("Traceback", merlind.log())
+        self.assert_no_traceback(merlind)
         self.figures(
             stops=rounds,
             slowest_seconds=f"{slowest:.1f}",

@@ -45,7 +45,7 @@ class StopTest(ProcessCase):
         took = time.monotonic() - began
         self.assertEqual(self.held.result().code, 202)
         self.assertIn("stopped", merlind.log())
-        self.assertNotIn("Traceback", merlind.log())
+        self.assert_no_traceback(merlind)
         merlind.start()
         self.assertEqual(merlind.get(task).code, 202)
         self.figures(seconds_to_stop=f"{took:.1f}")
@@ -92,7 +92,7 @@ class KillTest(ProcessCase):
             merlind.start()
         self.assertEqual(load.broken, [])
         self.drain(merlind, ledger)
-        self.assertNotIn("Traceback", merlind.log())
+        self.assert_no_traceback(merlind)
         self.figures(kills=kills, requests_tried=load.tried, acknowledged=len(ledger.promises), losses=0)
 
     def test_remains_are_swept(self) -> None:

@@ -18,7 +18,7 @@ class RefusedStartTest(ProcessCase):
         self.assertEqual(len(lines), 1, merlind.log())
         for word in words:
             self.assertIn(word, lines[0])
-        self.assertNotIn("Traceback", merlind.log())
+        self.assert_no_traceback(merlind)
         self.assertEqual(merlind.log().splitlines()[-1], lines[0])
 
     def test_wrong_values(self) -> None:

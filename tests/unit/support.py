@@ -308,7 +308,7 @@ class Core:
 
     def restart(self) -> None:
         """Kill it: timers and exchanges are gone, what was not committed too. Then build it anew, not yet started."""
-        for call in self.reactor.getDelayedCalls():
+        for call in list(self.reactor.getDelayedCalls()):
             call.cancel()
         self.pool.close()
         self._start()

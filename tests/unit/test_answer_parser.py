@@ -147,7 +147,18 @@ class BadAnswerTests(SynchronousTestCase):
 
     def test_headers(self) -> None:
         """No folding, no spaces before the colon, no line without one, no NUL."""
-        for line in (b" folded", b"X : y", b"X", b": y", b"", b"X\0: y", b"X: \0", b"X: a\nY: b", b"X: a\rb", b"\xe9: y"):
+        for line in (
+            b" folded",
+            b"X : y",
+            b"X",
+            b": y",
+            b"",
+            b"X\0: y",
+            b"X: \0",
+            b"X: a\nY: b",
+            b"X: a\rb",
+            b"\xe9: y",
+        ):
             wire = OK + b"A: b\r\n" + line + b"\r\nC: d\r\n\r\n"
             if line == b"":
                 continue  # the end of the headers

@@ -269,7 +269,6 @@ class RetryAfterTests(SynchronousTestCase):
         ):
             self.assertEqual(parse_retry_after(value, EPOCH), pause, value)
 
-
     def test_date_without_zone(self) -> None:
         """It is read as GMT (RFC 9110, 5.6.7), wherever merlind runs."""
         self.addCleanup(set_zone, os.environ.get("TZ"))

@@ -589,8 +589,8 @@ class BrokenTests(StoreCase):
 
     def test_once(self) -> None:
         """However many find out at once, it is told once."""
-        self.watch.fault = fail_on("SELECT", sqlite_error("SQLITE_CORRUPT", "damaged"))
-        self.store.census().addErrback(lambda failure: None)
+        self.watch.fault = fail_on("SELECT id", sqlite_error("SQLITE_CORRUPT", "damaged"))
+        self.store.census()
         deferreds = [self.store.get(n) for n in range(3)]
         compacted = self.store.compact()
         for d in deferreds:

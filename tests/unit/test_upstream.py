@@ -13,6 +13,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from twisted.web.iweb import IBodyProducer
 from zope.interface.verify import verifyObject
 
+from merlind import upstream
 from merlind.agent import KeepAliveAgent
 from merlind.metrics import Metrics
 from merlind.scheduler import PhotoLost
@@ -70,7 +71,14 @@ class ClientCase(SynchronousTestCase):
         self.reactor = self.core.reactor
         self.metrics = Metrics()
         self.wire = Wire(self.reactor)
+        self.bodies: list[FormBody] = []
+        self.patch(upstream, "FormBody", self.remember)
         self.client = self.make_client("http://h.example:12345/api/")
+
+    def remember(self, **arguments: Any) -> FormBody:
+        """Make a body, and keep it: garbage collection would close its file."""
+        self.bodies.append(FormBody(**arguments))
+        return self.bodies[-1]
 
     def make_client(self, url: str) -> MerlinfaceClient:
         return MerlinfaceClient(
@@ -336,9 +344,7 @@ class OutcomeTests(ClientCase):
         self.wire.connect()
         self.assertTrue(len(self.wire.transport.value()) < len(LARGE))
         self.wire.receive(answer(b"", b"413 Too large"))
-        self.assertEqual(
-            self.successResultOf(d), Refused(TaskError("upstream_413", "the upstream answered 413"))
-        )
+        self.assertEqual(self.successResultOf(d), Refused(TaskError("upstream_413", "the upstream answered 413")))
         self.assertTrue(self.wire.closed)
 
 
@@ -573,5 +579,7 @@ class TellingTests(ClientCase):
             self.wire.connect()
             d.cancel()
             self.failureResultOf(d)
-        self.assertEqual(len([event for event in logs if event["log_namespace"] == "merlind.upstream.MerlinfaceClient"]), 1)
+        self.assertEqual(
+            len([event for event in logs if event["log_namespace"] == "merlind.upstream.MerlinfaceClient"]), 1
+        )
         self.assertNotIn("ecret", json.dumps([str(event) for event in logs]))

@@ -1,0 +1,124 @@
+"""Hostile time and scarce files: clocks that step (D7), and too few open files (D6)."""
+
+import http.client
+import os
+import socket
+import time
+
+from tests.client import post, png, request
+from tests.faults.support import library
+from tests.processes import HOST, ProcessCase, until
+from tests.upstream import Exchange, Upstream
+
+DAYS = 2 * 86400
+"""A large step of the clock, in seconds."""
+
+
+class SteppingClockTest(ProcessCase):
+    """The wall clock steps on, and back (D7)."""
+
+    def test_steps(self) -> None:
+        """The polls go on at their pace: no storm, no stall, nobody given up, nothing forgotten too early."""
+        stamp = self.folder / "clock"
+        stamp.write_text("+0\n")
+        env = {
+            "LD_PRELOAD": library("libfaketimeMT.so.1"),
+            "FAKETIME_TIMESTAMP_FILE": str(stamp),
+            "FAKETIME_NO_CACHE": "1",
+            "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+            "DONT_FAKE_MONOTONIC": "1",
+        }
+
+        def script(exchange: Exchange) -> object:
+            return exchange.wait(exchange.retry_id or f"id-{exchange.name}")
+
+        upstream = Upstream(self.addCleanup, script)
+        merlind = self.merlind("--poll-interval=0.25", upstream=upstream.url, env=env).start()
+        tasks = [post(merlind.port, str(number), png()).json()["task"] for number in range(10)]
+        until(lambda: len(upstream.seen("poll")) > 20, "the polls to begin")
+
+        def date() -> str:
+            return str(request(merlind.port, "OPTIONS").headers["Date"])
+
+        def polls_in(seconds: float) -> int:
+            before = len(upstream.seen("poll"))
+            time.sleep(seconds)
+            return len(upstream.seen("poll")) - before
+
+        dates, counts = {date()[:16]}, [polls_in(2.0)]
+        for step in (DAYS, 0, -DAYS, 0):
+            stamp.write_text(f"{step:+d}\n")
+            counts.append(polls_in(2.0))
+            dates.add(date()[:16])
+        self.assertEqual(len(dates), 3, "the clock did not step")
+        for count in counts:
+            # 80 of them are right; a storm is thousands, a stall is none.
+            self.assertGreater(count, 8, counts)
+            self.assertLess(count, 400, counts)
+        for task in tasks:
+            self.assertEqual(merlind.get(task).code, 202)
+        self.assert_no_traceback(merlind)
+        self.figures(steps=4, polls_in_two_seconds_each=counts)
+
+
+class FewFilesTest(ProcessCase):
+    """Fewer open files than clients (D6)."""
+
+    def test_few_files(self) -> None:
+        """It turns away whom it has no room for, doesn't spin, and serves again when they have gone."""
+        merlind = self.merlind(files=64).start()
+        clients = []
+        for _ in range(200):
+            client = socket.create_connection((HOST, merlind.port))
+            client.settimeout(30)
+            clients.append(client)
+        before = merlind.cpu_seconds()
+        time.sleep(3)
+        spent = merlind.cpu_seconds() - before
+        self.assertLess(spent, 1.5)
+        self.assertTrue(merlind.running)
+        for client in clients:
+            client.close()
+
+        def served() -> bool:
+            try:
+                return post(merlind.port, "Ada", png(), {"Prefer": "wait=30"}).code == 200
+            except (OSError, http.client.HTTPException):
+                return False
+
+        until(served, "it to serve again")
+        self.assertEqual(merlind.health().code, 200)
+        self.assert_no_traceback(merlind)
+        self.figures(files=64, connections=200, processor_seconds_in_three=f"{spent:.2f}")
+
+    def test_many_uploads(self) -> None:
+        """More uploads at once than there are files for: those that are taken are kept, the others get 503."""
+        merlind = self.merlind(files=64).start()
+        taken = refused = 0
+        clients = []
+        for _ in range(100):
+            client = socket.create_connection((HOST, merlind.port))
+            client.settimeout(30)
+            clients.append(client)
+            head = "POST / HTTP/1.1\r\nHost: x\r\nContent-Type: multipart/form-data; boundary=b\r\n"
+            body = '--b\r\nContent-Disposition: form-data; name="photo"; filename="p"\r\n\r\n'
+            try:
+                client.sendall(f"{head}Content-Length: 5000\r\n\r\n{body}".encode() + png())
+            except OSError:
+                refused += 1
+        self.assertTrue(merlind.running)
+        for client in clients:
+            try:
+                client.setblocking(False)
+                refused += bool(client.recv(1000, socket.MSG_PEEK))
+            except BlockingIOError:
+                taken += 1
+            except OSError:
+                refused += 1
+            client.close()
+        self.assertGreater(taken, 0)
+        until(lambda: merlind.spooled() == [], "the uploads to be dropped")
+        until(lambda: request(merlind.port, "OPTIONS").code == 204, "it to serve again")
+        self.assertGreater(os.sysconf("SC_OPEN_MAX"), 64)
+        self.assert_no_traceback(merlind)
+        self.figures(files=64, uploads=100, taken=taken, refused=refused)

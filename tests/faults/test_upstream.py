@@ -1,0 +1,326 @@
+"""An upstream that misbehaves in each way (U1-U11), over raw sockets; U12 is done on a clock, in the unit tests."""
+
+import contextlib
+import gzip
+import socket
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+
+from tests.client import png, post
+from tests.processes import HOST, Merlind, ProcessCase, free_port, until
+from tests.upstream import Exchange, Upstream
+
+Way = Callable[[Exchange], object]
+
+READY = b'{"status":"ready","result":0.5}'
+GOOD = 0.25
+"""What it answers when it has done with misbehaving."""
+
+
+def raw(data: bytes) -> Way:
+    """Send bytes as they are, and hang up."""
+    return lambda exchange: exchange.send(data)
+
+
+def body(content: bytes, code: int = 200, *headers: str) -> Way:
+    """A whole answer."""
+    return lambda exchange: exchange.answer(code, content, *headers)
+
+
+def cut_short(exchange: Exchange) -> None:
+    exchange.send(b"HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\n" + READY)
+
+
+def endless_body(exchange: Exchange) -> None:
+    exchange.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+    for _ in range(4096):
+        exchange.send(b"10000\r\n" + bytes(65536) + b"\r\n")
+
+
+def endless_headers(exchange: Exchange) -> None:
+    exchange.send(b"HTTP/1.1 200 OK\r\n")
+    for number in range(200_000):
+        exchange.send(b"X-Header-%d: %d\r\n" % (number, number))
+
+
+def slow_headers(exchange: Exchange) -> None:
+    exchange.drip(b"HTTP/1.1 200 OK\r\nContent-Length: 31\r\n\r\n" + READY, 0.5)
+
+
+def slow_body(exchange: Exchange) -> None:
+    exchange.send(b"HTTP/1.1 200 OK\r\nContent-Length: 31\r\n\r\n")
+    exchange.drip(READY, 0.5)
+
+
+def hang_up(exchange: Exchange) -> None:
+    """The kept connection dies under the request."""
+
+
+ANY_TROUBLE: dict[str, Way] = {
+    "U1 reset": Exchange.reset,
+    "U1 silent": Exchange.keep_silent,
+    "U2 headers drip": slow_headers,
+    "U2 body drips": slow_body,
+    "U3 500": body(b"oops", 500),
+    "U3 502 as HTML": body(b"<html>bad gateway</html>", 502),
+    "U3 503, negative": body(b"{}", 503, "Retry-After: -5"),
+    "U3 503, junk": body(b"{}", 503, "Retry-After: soon, \xe9"),
+    "U3 429, a past date": body(b"{}", 429, "Retry-After: Wed, 21 Oct 2015 07:28:00 GMT"),
+    "U3 408": body(b"", 408),
+    "U4 401": body(b"{}", 401),
+    "U4 403": body(b"{}", 403),
+    "U4 405": body(b"{}", 405),
+    "U5 HTML": body(b"<html>hello</html>"),
+    "U5 nothing": body(b""),
+    "U5 half": cut_short,
+    "U5 half JSON": body(READY[:15]),
+    "U5 BOM": body(b"\xef\xbb\xbf" + READY),
+    "U5 bad UTF-8": body(b'{"status":"ready\xff","result":0.5}'),
+    "U5 deep": body(b"[" * 60_000),
+    "U5 deeper": body(b"[" * 100_000),
+    "U5 digits": body(b'{"status":"ready","result":%s}' % (b"9" * 5000)),
+    "U5 no HTTP": raw(b"220 mail.example ESMTP\r\n\r\n"),
+    "U5 two lengths": raw(b"HTTP/1.1 200 OK\r\nContent-Length: 31\r\nContent-Length: 3\r\n\r\n" + READY),
+    "U5 long length": raw(b"HTTP/1.1 200 OK\r\nContent-Length: " + b"9" * 5000 + b"\r\n\r\n" + READY),
+    "U5 bad chunk": raw(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nxyz\r\n" + READY),
+    "U6 NaN": body(b'{"status":"ready","result":NaN}'),
+    "U6 Infinity": body(b'{"status":"ready","result":-Infinity}'),
+    "U6 1e999": body(b'{"status":"ready","result":1e999}'),
+    "U6 inf in a string": body(b'{"status":"ready","result":"inf"}'),
+    "U6 true": body(b'{"status":"ready","result":true}'),
+    "U6 null": body(b'{"status":"ready","result":null}'),
+    "U6 nothing": body(b'{"status":"ready"}'),
+    "U7 duplicate keys": body(b'{"status":"wait","status":"ready","result":0.5}'),
+    "U7 unknown word": body(b'{"status":"thinking","result":0.5}'),
+    "U7 a list for an id": body(b'{"status":"wait","retry_id":[1]}'),
+    "U7 an empty id": body(b'{"status":"wait","retry_id":""}'),
+    "U7 a huge id": body(b'{"status":"wait","retry_id":"%s"}' % (b"x" * 1_000_000)),
+    "U7 a large id": body(b'{"status":"wait","retry_id":"%s"}' % (b"x" * 513)),
+    "U7 a path for an id": body(b'{"status":"wait","retry_id":"../../etc/passwd"}'),
+    "U7 a header in an id": body(b'{"status":"wait","retry_id":"a\\r\\nX: y"}'),
+    "U9 gzip bomb": body(gzip.compress(bytes(100_000_000)), 200, "Content-Encoding: gzip"),
+    "U9 small gzip": body(gzip.compress(READY), 200, "Content-Encoding: gzip"),
+    "U9 endless body": endless_body,
+    "U9 endless headers": endless_headers,
+    "U11 hang up": hang_up,
+    "U11 answered twice": raw(b"HTTP/1.1 500 So\r\nContent-Length: 0\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 31\r\n\r\n" + READY),
+}  # fmt: skip
+"""Ways of misbehaving after which the task is tried again, be it an upload or a poll."""
+
+REFUSALS = {
+    "U4 400": (body(b'{"status":"error","errors":["no face"]}', 400), "upstream_400", "no face"),
+    "U4 413": (body(b"", 413), "upstream_413", ""),
+    "U4 415": (body(b"<html>", 415), "upstream_415", ""),
+    "U4 422": (body(b'{"errors":"blurred"}', 422), "upstream_422", "blurred"),
+    "an error": (body(b'{"status":"error","result":null,"errors":["two faces"]}'), "upstream_error", "two faces"),
+    "a long error": (body(b'{"status":"error","errors":["%s"]}' % (b"x" * 5000)), "upstream_error", "xxx"),
+}
+"""Answers by which a task fails: the way, the code, and a piece of what it says."""
+
+RESULTS = {
+    "U6 a number in a string": (body(b'{"status":"ready","result":"0.5"}'), 0.5),
+    "U6 an integer": (body(b'{"status":"success","result":1}'), 1.0),
+    "U6 negative": (body(b'{"status":"ready","result":-2.5e-3}'), -0.0025),
+    "ends with the connection": (raw(b"HTTP/1.0 200 OK\r\n\r\n" + READY), 0.5),
+    "in chunks": (raw(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1f\r\n" + READY + b"\r\n0\r\n\r\n"), 0.5),
+}
+"""Odd answers that are good ones."""
+
+
+class MisbehaviourTest(ProcessCase):
+    """One process, and an upstream that misbehaves once for each task: by the name that is sent with the photo."""
+
+    def script(self, exchange: Exchange) -> object:
+        """Misbehave as the task's name says, at its first upload or its first poll; be good from then on."""
+        kind, _, way = (exchange.name or exchange.retry_id.replace("_", " ")).partition(": ")
+        if exchange.kind == "upload" and kind == "poll":
+            return exchange.wait(exchange.name.replace(" ", "_"))
+        if exchange.nth == 1:
+            return self.ways[way](exchange)
+        return exchange.say(status="ready", result=GOOD)
+
+    def start_with(self, ways: dict[str, Way]) -> tuple[Upstream, Merlind]:
+        self.ways = ways
+        upstream = Upstream(self.addCleanup, self.script)
+        return upstream, self.merlind("--upstream-timeout=1", upstream=upstream.url).start()
+
+    def test_trouble(self) -> None:
+        """After each of them the task is tried again, and gets ready; no exception, no hot loop, no lost memory."""
+        upstream, merlind = self.start_with(ANY_TROUBLE)
+        before = merlind.memory()
+        largest = most = 0
+        for way in ANY_TROUBLE:
+            for kind in ("upload", "poll"):
+                # An upload with a Content-Length, 401 and so on are about uploads and polls alike.
+                name = f"{kind}: {way}"
+                task = post(merlind.port, name, png()).json()["task"]
+                answer = merlind.get(task, wait=60).json()
+                self.assertEqual(answer, {"status": "ready", "result": GOOD}, name)
+                count = len(upstream.seen(kind, name if kind == "upload" else None)) if kind == "upload" else 0
+                most = max(most, count)
+                self.assertLessEqual(count, 3, name)
+                largest = max(largest, merlind.memory())
+        self.assertLess(largest - before, 60 << 20)
+        self.assert_no_traceback(merlind)
+        self.assertEqual(merlind.spooled(), [])
+        self.figures(
+            ways=len(ANY_TROUBLE),
+            tasks_ready=2 * len(ANY_TROUBLE),
+            exchanges=len(upstream.exchanges),
+            most_uploads_of_one=most,
+            memory_grew_by=f"{(largest - before) >> 20} MB",
+            losses=0,
+        )
+
+    def test_refusals(self) -> None:
+        """A refusal is shown, with what it says, and costs no second exchange; the same again is tried again."""
+        upstream, merlind = self.start_with({way: answer for way, (answer, _, _) in REFUSALS.items()})
+        for way, (_, code, piece) in REFUSALS.items():
+            for kind in ("upload", "poll"):
+                name, photo = f"{kind}: {way}", png()
+                task = post(merlind.port, name, photo).json()["task"]
+                answer = merlind.get(task, wait=60).json()
+                self.assertEqual((answer["status"], answer["result"]), ("failed", None), name)
+                self.assertEqual(answer["error"]["code"], code)
+                self.assertIn(piece, answer["error"]["detail"])
+                self.assertLessEqual(len(answer["error"]["detail"]), 400)
+                again = post(merlind.port, name, photo, {"Prefer": "wait=60"})
+                self.assertEqual((again.json()["task"], again.json()["result"]), (task, GOOD))
+        self.assert_no_traceback(merlind)
+        self.figures(refusals=2 * len(REFUSALS), exchanges=len(upstream.exchanges))
+
+    def test_odd_results(self) -> None:
+        """What is a result however oddly it comes."""
+        _, merlind = self.start_with({way: answer for way, (answer, _) in RESULTS.items()})
+        for way, (_, result) in RESULTS.items():
+            for kind in ("upload", "poll"):
+                task = post(merlind.port, f"{kind}: {way}", png()).json()["task"]
+                self.assertEqual(merlind.get(task, wait=60).json(), {"status": "ready", "result": result}, way)
+        self.figures(answers=2 * len(RESULTS))
+
+    def test_forgotten(self) -> None:
+        """404 and 410 to a poll (U4): the photo is sent again. 404 to an upload: set up wrongly, the task is kept."""
+        for code in (404, 410):
+            upstream = Upstream(self.addCleanup, lambda exchange, code=code: self.forget(exchange, code))
+            merlind = Merlind(self.addCleanup, self.folder / str(code), upstream=upstream.url).start()
+            task = post(merlind.port, "Ada", png()).json()["task"]
+            self.assertEqual(merlind.get(task, wait=60).json(), {"status": "ready", "result": GOOD})
+            kinds = [exchange.kind for exchange in upstream.exchanges]
+            self.assertEqual(kinds, ["upload", "poll", "upload"])
+
+    def forget(self, exchange: Exchange, code: int) -> object:
+        if exchange.kind == "poll":
+            return exchange.answer(code, b"{}")
+        return exchange.wait("id") if exchange.nth == 1 else exchange.say(status="ready", result=GOOD)
+
+
+class PatienceTest(ProcessCase):
+    """How long it waits, and for what."""
+
+    def test_retry_after(self) -> None:
+        """Seconds and dates are honoured (U3); a thousand million seconds are not believed, but not ignored either."""
+
+        def script(exchange: Exchange) -> object:
+            if exchange.nth > 1:
+                return exchange.say(status="ready", result=GOOD)
+            in_three_seconds = format_datetime(datetime.now(UTC) + timedelta(seconds=3), usegmt=True)
+            after = {"seconds": "2", "date": in_three_seconds, "endless": "1000000000"}[exchange.name]
+            return exchange.answer(503, b"{}", f"Retry-After: {after}")
+
+        upstream = Upstream(self.addCleanup, script)
+        merlind = self.merlind(upstream=upstream.url).start()
+        tasks = {name: post(merlind.port, name, png()).json()["task"] for name in ("seconds", "date", "endless")}
+        waited = {}
+        for name in ("seconds", "date"):
+            self.assertEqual(merlind.get(tasks[name], wait=60).code, 200)
+            first, second = upstream.seen("upload", name)
+            waited[name] = second.at - first.at
+            # A date has whole seconds.
+            self.assertGreater(waited[name], 1.9)
+        self.assertEqual(merlind.get(tasks["endless"]).code, 202)
+        self.assertEqual(len(upstream.seen("upload", "endless")), 1)
+        self.figures(**{f"waited_for_{name}": f"{seconds:.1f} s" for name, seconds in waited.items()})
+
+    def test_waits_for_ever(self) -> None:
+        """A task that only ever gets a wait fails at ``--give-up-after``, with the reason (U8); its photo is gone."""
+        upstream = Upstream(self.addCleanup, lambda exchange: exchange.wait("id"))
+        merlind = self.merlind("--give-up-after=2", upstream=upstream.url).start()
+        task = post(merlind.port, "Ada", png()).json()["task"]
+        answer = merlind.get(task, wait=60).json()
+        self.assertEqual((answer["status"], answer["error"]["code"]), ("failed", "gave_up"))
+        self.assertIn("still waiting", answer["error"]["detail"])
+        self.assertEqual(merlind.spooled(), [])
+        # One each tenth of a second: no storm towards the end.
+        self.assertLess(len(upstream.exchanges), 40)
+        self.figures(exchanges=len(upstream.exchanges), ended_as="gave_up")
+
+    def test_redirect(self) -> None:
+        """A redirect is not followed (U10)."""
+        elsewhere = Upstream(self.addCleanup, lambda exchange: exchange.say(status="ready", result=0.9))
+
+        def script(exchange: Exchange) -> object:
+            if exchange.nth <= len(codes):
+                return exchange.answer(codes[exchange.nth - 1], b"", f"Location: {elsewhere.url}")
+            return exchange.say(status="ready", result=GOOD)
+
+        codes = (301, 302, 303, 307, 308)
+        upstream = Upstream(self.addCleanup, script)
+        merlind = self.merlind(upstream=upstream.url).start()
+        task = post(merlind.port, "Ada", png()).json()["task"]
+        self.assertEqual(merlind.get(task, wait=60).json(), {"status": "ready", "result": GOOD})
+        self.assertEqual(elsewhere.exchanges, [])
+        self.figures(redirects=len(codes), followed=0)
+
+    def test_no_connection(self) -> None:
+        """Refused, and then dropped without a word (U1): photos are kept, tries are few, all get ready in the end."""
+        port = free_port()
+        merlind = self.merlind("--upstream-timeout=1", upstream=f"http://{HOST}:{port}/api/").start()
+        ledger = self.ledger()
+        for number in range(20):
+            ledger.post(merlind.port, str(number), png())
+        troubles = 'merlind_upstream_exchanges_total{kind="upload",outcome="trouble"}'
+        time.sleep(2)
+        refused = merlind.metric(troubles)
+        self.assertEqual(len(merlind.spooled()), 20)
+        with contextlib.ExitStack() as stack:
+            # Its queue of connections is full and nobody takes any: the kernel drops what comes.
+            deaf = stack.enter_context(socket.create_server((HOST, port), backlog=0))
+            for _ in range(3):
+                filler = stack.enter_context(socket.socket())
+                filler.setblocking(False)
+                filler.connect_ex((HOST, port))
+            time.sleep(3)
+            dropped = merlind.metric(troubles) - refused
+            self.assertEqual(len(merlind.spooled()), 20)
+            deaf.close()
+        self.assertGreater(refused, 4)
+        self.assertLess(refused, 60)
+        self.assertGreater(dropped, 0)
+        self.assertLess(dropped, 60)
+        Upstream(self.addCleanup, Exchange.score, port)
+        self.drain(merlind, ledger)
+        self.assert_no_traceback(merlind)
+        self.figures(tasks=20, tries_refused=int(refused), tries_dropped=int(dropped), losses=0)
+
+    def test_reset_in_the_body(self) -> None:
+        """The connection is reset while a photo is on its way, again and again (U1)."""
+        resets = 0
+
+        def begun(connection: socket.socket) -> None:
+            nonlocal resets
+            if resets < 8:
+                resets += 1
+                Exchange(upstream, connection, {}, 0).reset()
+
+        upstream = Upstream(self.addCleanup, Exchange.score)
+        upstream.begun = begun
+        merlind = self.merlind(upstream=upstream.url).start()
+        ledger = self.ledger()
+        for number in range(4):
+            ledger.post(merlind.port, str(number), png(1500))
+        self.drain(merlind, ledger)
+        self.assertEqual(resets, 8)
+        self.assert_no_traceback(merlind)
+        self.figures(tasks=4, resets=resets, losses=0)
