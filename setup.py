@@ -15,11 +15,13 @@ setup(
     packages=["merlind", "merlind.merlinface", "merlind.web", "twisted.plugins"],
     package_data={"merlind": ["schema/*.sql", "py.typed"], "merlind.web": ["*.html"]},
     install_requires=[
+        "hyperlink>=21.0",
         "klein>=24.8",
         "multipart>=1.3.1",
         "prometheus_client>=0.21",
         "treq>=25.5",
         "Twisted[tls]>=26.10.0",
+        "werkzeug>=3.0",
     ],
     zip_safe=False,
 )

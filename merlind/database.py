@@ -8,6 +8,8 @@ from pathlib import Path
 VERSION = 1
 """The version of the schema that this merlind reads and writes."""
 
+_SMALLEST = 512  # bytes: SQLite takes less for an empty database, and it may be anything
+
 _APPLICATION_ID = 0x6D65726C  # "merl"
 
 
@@ -37,7 +39,7 @@ def prepare(path: Path) -> None:
             connection.close()
     except sqlite3.Error as error:
         raise DatabaseUnusable(f"{path} is not a database that can be read ({error})") from None
-    if application_id == 0 and tables == 0:
+    if application_id == 0 and tables == 0 and path.stat().st_size >= _SMALLEST:
         _create(path)
     elif application_id != _APPLICATION_ID:
         raise DatabaseUnusable(f"{path} is a database, but not one of merlind's")
@@ -74,9 +76,12 @@ def configure(connection: sqlite3.Connection) -> None:
 
 
 def service_time(path: Path) -> float:
-    """The service time at the last commit, in seconds: where the next run's service time begins."""
-    connection = sqlite3.connect(path)
+    """The service time at the last commit, in seconds: where the next run's service time begins.
+
+    Raises DatabaseUnusable.
+    """
     try:
-        return float(connection.execute("SELECT now FROM clock").fetchone()[0])
-    finally:
-        connection.close()
+        with closing(sqlite3.connect(path)) as connection:
+            return float(connection.execute("SELECT now FROM clock").fetchone()[0])
+    except (sqlite3.Error, TypeError) as error:
+        raise DatabaseUnusable(f"{path} is damaged ({error})") from None

@@ -76,6 +76,8 @@ class EnvironmentOptions(usage.Options):
                 source = self.variable(option.name)
                 text = self._environment.get(source, option.default)
                 given = text.split() if repeated else text
+            if repeated and not given:
+                raise usage.UsageError(f"{source}: it names nothing")
             try:
                 self[option.name] = [option.parse(text) for text in given] if repeated else option.parse(given)
             except ValueError as error:

@@ -42,6 +42,10 @@ from merlind.web.site import EdgeSite
 EMBEDDED = "embedded"
 """The upstream that is the stand-in, inside this process."""
 
+BACKLOG = 1024
+"""How many connections may queue to be taken, unless an endpoint says otherwise: Twisted's 50 are too few for a burst,
+and who finds the queue full tries again after a second."""
+
 STALL = 300.0
 """Seconds without a good exchange, while tasks are due, after which merlind is not ready."""
 
@@ -170,7 +174,9 @@ class MerlindService(Service):
 
     def _listen(self, description: str, factory: IProtocolFactory) -> IListeningPort:
         taken: list[IListeningPort | Failure] = []
-        serverFromString(self._reactor, description).listen(factory).addBoth(taken.append)
+        queued = description.startswith(("tcp", "ssl")) and "backlog=" not in description
+        endpoint = serverFromString(self._reactor, f"{description}:backlog={BACKLOG}" if queued else description)
+        endpoint.listen(factory).addBoth(taken.append)
         # TCP, UNIX, TLS and systemd endpoints all listen at once, or fail at once.
         port = taken[0]
         if isinstance(port, Failure):
@@ -203,7 +209,8 @@ class MerlindService(Service):
         self.gateway.release()
         requests = self.site.drain().addTimeout(STOP_GRACE, self._reactor, onTimeoutCancel=_anyway)
         await gatherResults([requests, self.scheduler.stop(STOP_GRACE)])
-        await self._agent.close()
+        # A TLS peer that says no goodbye must not hold the rest up.
+        await self._agent.close().addTimeout(1.0, self._reactor, onTimeoutCancel=_anyway)
         await self.store.drained()
         with suppress(StoreUnavailable, StoreBroken):
             await self.store.compact()
@@ -283,6 +290,7 @@ class MerlindService(Service):
             ("merlind_held_clients", "Clients that wait for their task to be over.", lambda: gateway.held),
             ("merlind_upstream_under_way", "Exchanges under way.", lambda: self.scheduler.under_way),
             ("merlind_tasks_due", "Tasks that wait for their turn at the upstream.", lambda: self.scheduler.waiting),
+            ("merlind_timers", "Timers that are set.", lambda: len(self._reactor.getDelayedCalls())),
         ):
             metrics.gauge(name, text, read)
 

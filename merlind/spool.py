@@ -43,6 +43,7 @@ class Staging:
     def __init__(self, path: str) -> None:
         self._path = path
         self._file = -1
+        self._made = False
         self._hash = hashlib.sha256()
         self.size = 0
 
@@ -50,6 +51,7 @@ class Staging:
         """Take the next piece. Raises OSError, such as on a full disk."""
         if self._file < 0:
             self._file = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            self._made = True
         self._hash.update(data)
         self.size += len(data)
         written = os.write(self._file, data)
@@ -57,20 +59,25 @@ class Staging:
             written += os.write(self._file, memoryview(data)[written:])
 
     def finish(self) -> Staged:
-        """The photo is whole."""
+        """The photo is whole. Raises OSError; then it isn't, and is to be discarded."""
         self._close()
+        self._made = False
         return Staged(self._path, self._hash.digest(), self.size)
 
     def discard(self) -> None:
-        """Nobody wants it any more."""
-        if self._file >= 0:
-            self._close()
-            remove(self._path)
+        """Nobody wants it any more. Raises OSError."""
+        if self._made:
+            self._made = False
+            try:
+                self._close()
+            finally:
+                remove(self._path)
 
     def _close(self) -> None:
         if self._file >= 0:
-            os.close(self._file)
-            self._file = -1
+            # Once, even if it fails: by then the descriptor is another file's.
+            descriptor, self._file = self._file, -1
+            os.close(descriptor)
 
 
 class Spool:

@@ -98,6 +98,7 @@ class Cursor(Protocol):
     """What is used of a database cursor."""
 
     rowcount: int
+    connection: Any
 
     def execute(self, sql: str, parameters: Sequence[Any] = ...) -> "Cursor": ...
     def fetchone(self) -> Any: ...
@@ -323,7 +324,9 @@ class Store:
 
     def _undo(self, cursor: Cursor, changes: _Changes) -> None:
         try:
-            cursor.execute("ROLLBACK")
+            # After some errors, such as a full disk, SQLite has rolled back by itself.
+            if cursor.connection.in_transaction:
+                cursor.execute("ROLLBACK")
             stray = _Changes()
             _sweep(cursor, stray, [task_id for _, task_id in changes.place])
         except sqlite3.Error as error:

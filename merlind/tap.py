@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from hyperlink import EncodedURL
+
 from merlind import database
 from merlind.clock import use_monotonic_time
 from merlind.datadir import DataDir, DataDirUnusable
@@ -37,7 +39,9 @@ def upstream(text: str) -> str:
         return text
     try:
         parts = urlsplit(text)
-        usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0 and _VISIBLE.fullmatch(text)
+        EncodedURL.from_text(text)
+        plain = _VISIBLE.fullmatch(text) is not None and parts.username is None
+        usable = plain and parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
     except ValueError:
         usable = False
     if not usable:

@@ -7,6 +7,7 @@ import os
 import secrets
 from typing import IO, Any
 
+from hyperlink import EncodedURL
 from treq.client import HTTPClient
 from twisted.internet.defer import Deferred, fail
 from twisted.internet.interfaces import IConsumer, IReactorTime
@@ -57,7 +58,7 @@ class MerlinfaceClient:
         self._clock = clock
         self._agent = agent
         self._treq = HTTPClient(TreqAgent(agent))
-        self._url = url
+        self._url = _FixedURL.from_text(url)
         self._spool = spool
         self._metrics = metrics
         self._timeout = timeout
@@ -166,6 +167,13 @@ class MerlinfaceClient:
         outcome: Deferred[Any] = answer.addCallback(answered).addErrback(failed)
         outcome.addCallbacks(finish, photo_lost)
         return done
+
+
+class _FixedURL(EncodedURL):
+    """A URL that is written out as it is: treq would parse, encode and write it anew, three quarters of its work."""
+
+    def to_uri(self) -> "_FixedURL":
+        return self
 
 
 def _read_answer(response: Any) -> "Deferred[Answer]":

@@ -39,12 +39,21 @@ class Admin:
     async def metrics(self, request: Request) -> bytes:
         """The Prometheus exposition."""
         await self._refresh()
-        request.setHeader(b"Content-Type", CONTENT_TYPE_LATEST.encode("ascii"))
-        return self._metrics.exposition()
+        return _answer(request, 200, CONTENT_TYPE_LATEST, self._metrics.exposition())
 
 
 def _json(request: Request, code: int, value: dict[str, object]) -> bytes:
+    return _answer(request, code, "application/json", json.dumps(value).encode("ascii"))
+
+
+def _answer(request: Request, code: int, content_type: str, body: bytes) -> bytes:
     request.setResponseCode(code)
-    request.setHeader(b"Content-Type", b"application/json")
-    request.setHeader(b"Cache-Control", b"no-store")
-    return json.dumps(value).encode("ascii")
+    request.responseHeaders.removeHeader(b"Server")
+    for name, value in (
+        (b"Cache-Control", b"no-store"),
+        (b"X-Content-Type-Options", b"nosniff"),
+        (b"Content-Type", content_type.encode("ascii")),
+        (b"Content-Length", b"%d" % len(body)),
+    ):
+        request.setHeader(name, value)
+    return body

@@ -6,10 +6,11 @@ What Twisted's HTTPChannel leaves open is mended here, each with the section tha
 import re
 from typing import TYPE_CHECKING, Any
 
-from twisted.internet.interfaces import IAddress, IDelayedCall, ITransport
+from twisted.internet.interfaces import IAddress, IDelayedCall, IHalfCloseableProtocol, ITransport
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 from twisted.web.http import HTTPChannel
+from zope.interface import implementer
 
 from merlind.web.answer import Answer, Refusal, problem, unavailable
 
@@ -45,6 +46,7 @@ _HOST = re.compile(rb"(?:[A-Za-z0-9._~%!$&'()*+,;=-]*|\[[0-9A-Fa-f:.]+\])(?::[0-
 _ABSOLUTE = re.compile(rb"https?://[^/?#]*", re.IGNORECASE)
 
 
+@implementer(IHalfCloseableProtocol)
 class EdgeChannel(HTTPChannel):
     """One client's connection."""
 
@@ -63,6 +65,7 @@ class EdgeChannel(HTTPChannel):
     _body_began = 0.0
     _body_received = 0
     _phase = "idle"
+    _input_ended = False
 
     # The deadline: one timer a connection, set anew only when it goes off too early.
 
@@ -134,6 +137,20 @@ class EdgeChannel(HTTPChannel):
         self._deadline = None
         super().connectionLost(reason)
 
+    def readConnectionLost(self) -> None:
+        """The client closed its direction: what it has asked for is answered, and then the connection is closed.
+
+        One that has gone away altogether looks the same, so this isn't waited for long.
+        """
+        self._input_ended = True
+        if self._phase == "handling":
+            self._set_deadline(LINGER_TIMEOUT)
+        else:
+            self.loseConnection()
+
+    def writeConnectionLost(self) -> None:
+        """Our direction is closed, as ``linger`` wanted it."""
+
     def dataReceived(self, data: bytes) -> None:
         if self._refused:
             self._drained += len(data)
@@ -144,14 +161,17 @@ class EdgeChannel(HTTPChannel):
             self._phase = "headers"
             self._set_deadline(HEADER_TIMEOUT)
         super().dataReceived(data)
+        if self._input_ended and not self._busyReceiving:
+            self.readConnectionLost()  # it was pipelined
 
     def close_if_idle(self) -> None:
         """Close it unless a request is on it; then it closes with its answer."""
-        self.persistent = 0
         if self._phase == "idle":
             self._phase = "closing"
             self._set_deadline(LINGER_TIMEOUT)
             self.loseConnection()
+        elif self._phase != "headers":  # where checkPersistence is still to come
+            self.persistent = 0
 
     # The request line and the headers.
 
@@ -250,6 +270,8 @@ class EdgeChannel(HTTPChannel):
         self._phase = "idle"
         self._set_deadline(IDLE_TIMEOUT)
         super().requestDone(request)
+        if self._input_ended and not self._busyReceiving:
+            self.readConnectionLost()
 
     # Refusing.
 
@@ -261,12 +283,12 @@ class EdgeChannel(HTTPChannel):
         if self._refused:
             return
         self._refused = True
-        head = False
+        self.clearLineBuffer()
         for request in self.requests:
-            head = request.method == b"HEAD"
             request.abandon()
-        self.site.answered(self._command_or_none(), answer.code)
-        self.transport.write(answer.to_bytes(head=head, close=True))
+        command = self._command_or_none()
+        self.site.answered(command, answer.code)
+        self.transport.write(answer.to_bytes(head=command == b"HEAD", close=True))
         self._phase = "lingering"
         self._set_deadline(LINGER_TIMEOUT)
         linger(self.transport, self._networkProducer)

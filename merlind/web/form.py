@@ -7,6 +7,7 @@ from multipart import (  # type: ignore[import-untyped]
     PushMultipartParser,
     parse_options_header,
 )
+from twisted.logger import Logger
 
 from merlind.gateway import Upload
 from merlind.spool import Staged
@@ -42,6 +43,8 @@ class PhotoForm:
     Ends with exactly one of ``finish`` and ``discard``; a refused form is discarded by whom it was refused to.
     """
 
+    _log = Logger()
+
     def __init__(self, boundary: bytes, upload: Upload, max_photo_bytes: int) -> None:
         self._parser = PushMultipartParser(
             boundary,
@@ -49,6 +52,8 @@ class PhotoForm:
             max_header_count=_MAX_PART_HEADERS,
             max_header_size=_MAX_PART_HEADER,
         )
+        self._opening = b"--" + boundary
+        self._beginning: bytes | None = b""
         self._upload = upload
         self._max_photo_bytes = max_photo_bytes
         self._received = 0
@@ -63,6 +68,14 @@ class PhotoForm:
         self._received += len(data)
         if self._received > self._max_photo_bytes + FORM_OVERHEAD:
             raise _too_large(self._max_photo_bytes)
+        if self._beginning is not None:
+            # What may stand before the first boundary depends, with the parser alone, on how the body is cut up.
+            self._beginning += data
+            if len(self._beginning) < len(self._opening) + 2:
+                return
+            if not self._beginning.startswith((self._opening, b"\r\n" + self._opening)):
+                raise _malformed()
+            data, self._beginning = self._beginning, None
         try:
             for event in self._parser.parse(data):
                 if event is None:
@@ -96,10 +109,17 @@ class PhotoForm:
 
     def discard(self) -> None:
         """Nobody wants it any more: no file stays, and its room is given back."""
-        self._upload.staging.discard()
-        self._upload.close()
+        try:
+            self._upload.staging.discard()
+        except OSError as error:
+            # The next start sweeps it.
+            self._log.error("a photo could not be removed: {why}", why=error.strerror)
+        finally:
+            self._upload.close()
 
     def _begin_part(self, part: MultipartSegment) -> None:
+        if any("\n" in value for _, value in part.headerlist):
+            raise _malformed()  # the parser sees it only where the body is cut just behind
         field = part.name
         if field not in ("name", "photo"):
             raise Refusal(problem(400, "unknown_field", "the form may have the fields name and photo alone"))
@@ -121,14 +141,17 @@ class PhotoForm:
             raise Refusal(problem(413, "name_too_large", "the name is too long"))
 
     def _write_photo(self, data: bytes) -> None:
-        staging = self._upload.staging
-        if staging.size + len(self._head) + len(data) > self._max_photo_bytes:
-            raise _too_large(self._max_photo_bytes)
         if self._media_type is None:
             self._head += data
             if len(self._head) < SNIFF:
                 return
             data = self._judge_photo()
+        self._keep(data)
+
+    def _keep(self, data: bytes) -> None:
+        staging = self._upload.staging
+        if staging.size + len(data) > self._max_photo_bytes:
+            raise _too_large(self._max_photo_bytes)
         staging.write(data)
 
     def _judge_photo(self) -> bytes:
@@ -144,14 +167,14 @@ class PhotoForm:
 
     def _end_part(self) -> None:
         if self._field == "photo" and self._media_type is None:
-            self._upload.staging.write(self._judge_photo())
+            self._keep(self._judge_photo())
 
 
 def _too_large(max_photo_bytes: int) -> Refusal:
     return Refusal(problem(413, "too_large", f"a photo may have {max_photo_bytes} bytes at most"))
 
 
-def _malformed(error: MultipartError) -> Refusal:
+def _malformed(error: MultipartError | None = None) -> Refusal:
     if isinstance(error, ParserLimitReached):
         return Refusal(problem(400, "form_too_complex", "the form has too many parts or headers, or too long ones"))
     return Refusal(problem(400, "malformed_form", "the body is not a whole multipart/form-data form"))

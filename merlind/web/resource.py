@@ -28,6 +28,7 @@ MAX_WAIT = 60
 
 NOT_FOUND = json_answer(404, {"status": "not_found", "result": None})
 _OPTIONS = Answer(204, headers=((b"Allow", ALLOW),))
+_NOT_ALLOWED = problem(405, "method_not_allowed", "this method is not allowed here", (b"Allow", ALLOW))
 _TASK_ID = re.compile(r"[0-9]{1,16}", re.ASCII)
 _PLAIN_QUERY = re.compile(rb"task_id=([0-9]{1,16})")
 _WAIT = re.compile(rb'\s*wait\s*=\s*"?([0-9]{1,9})"?\s*(?:;.*)?', re.IGNORECASE)
@@ -75,16 +76,28 @@ class EntryPoint:
             raise Refusal(unavailable("full", str(full))) from full
         return PhotoForm(boundary, upload, self._max_photo_bytes)
 
-    def at_hand(self, request: EdgeRequest) -> Answer | None:
-        """The answer to a plain status request that memory knows.
+    def at_hand(self, request: EdgeRequest) -> "Answer | Deferred[Answer] | None":
+        """The answer to a plain status request; None if it isn't one.
 
-        This is nine of ten requests, and the router and its coroutine take longer than all the rest of it.
+        Such are nine of ten requests, and the router and its coroutine take longer than all the rest of them.
         """
+        if request.method != request.method.upper():
+            return _NOT_ALLOWED  # RFC 9110, 9.1: methods are case-sensitive; to the router they aren't
         if request.method != b"GET" or request.path != b"/" or request.requestHeaders.hasHeader(b"Prefer"):
             return None
         found = _PLAIN_QUERY.fullmatch(request.query)
-        status = None if found is None else self._gateway.peek(int(found[1]))
-        return None if status is None or status.user != ANONYMOUS else self.status_answer(status)
+        if found is None:
+            return None
+        task_id = int(found[1])
+        status = self._gateway.peek(task_id)
+        if status is not None and status.user == ANONYMOUS:
+            return self.status_answer(status)
+        return self._find(ANONYMOUS, task_id).addCallbacks(self.status_answer, self._not_stored)
+
+    def _not_stored(self, failure: Failure) -> Answer:
+        failure.trap(StoreUnavailable, StoreBroken, OSError)
+        self._log.error("not done: {why}", why=failure.getErrorMessage())
+        return NO_STORAGE
 
     # The requests.
 
@@ -92,7 +105,9 @@ class EntryPoint:
     async def submit(self, request: EdgeRequest) -> None:
         """Take a photo and a name."""
         form = request.receiver
-        assert isinstance(form, PhotoForm), "a POST has had its body received"
+        if not isinstance(form, PhotoForm):
+            # The router takes other spellings, such as //, for the entry point too; no form was opened for them.
+            raise NotFound
         name, staged, media_type = form.finish()
         request.receiver = None
         began = self._reactor.seconds()
@@ -165,6 +180,8 @@ class EntryPoint:
                 over.callback(None)
 
         self._gateway.watch(task_id, wake)
+        if self._gateway.draining:
+            wake()  # those who waited have been let go already
         timer = self._reactor.callLater(seconds, wake)
         try:
             await over
@@ -185,8 +202,7 @@ class EntryPoint:
     @app.handle_errors(StoreUnavailable, StoreBroken, OSError)
     def no_storage(self, request: Any, failure: Failure) -> None:
         """The disk doesn't let us."""
-        self._log.error("not done: {why}", why=failure.getErrorMessage())
-        request.send(NO_STORAGE)
+        request.send(self._not_stored(failure))
 
     @app.handle_errors(NotFound)
     def no_such_path(self, request: Any, failure: Failure) -> None:
@@ -196,7 +212,7 @@ class EntryPoint:
     @app.handle_errors(MethodNotAllowed)
     def no_such_method(self, request: Any, failure: Failure) -> None:
         """RFC 9110, 15.5.6: with what is allowed."""
-        request.send(problem(405, "method_not_allowed", "this method is not allowed here", (b"Allow", ALLOW)))
+        request.send(_NOT_ALLOWED)
 
 
 PAGE = Answer(

@@ -87,6 +87,9 @@ class EdgeRequest(Request):
 
     def process(self) -> None:
         answer = self.site.at_hand(self)
+        if isinstance(answer, Deferred):
+            answer.addCallback(self.send).addErrback(lambda failure: _done(self.processingFailed(failure)))
+            return
         if answer is not None:
             self.send(answer)
             return
@@ -119,6 +122,11 @@ class EdgeRequest(Request):
         self.channel.transport.write(answer.to_bytes(self.method == b"HEAD", not self.channel.persistent))
         self.finish()
 
+    def finish(self) -> None:
+        # Klein finishes once more what an error handler has sent.
+        if not self.finished:
+            super().finish()
+
     def abandon(self) -> None:
         """Let go of what came in and nobody took."""
         if self.receiver is not None:
@@ -130,11 +138,15 @@ class EdgeRequest(Request):
         super().connectionLost(reason)
 
 
+def _done(_: Failure) -> None:
+    """The failure has been answered and logged."""
+
+
 class EdgeSite(Site):
     """The factory of the public listener's connections.
 
     ``receive`` is asked, when a request's headers are in, for what takes its body; it may refuse the request.
-    ``at_hand`` is asked for the answer when the body is in, and answers at once or not at all; then the resource is.
+    ``at_hand`` is asked for the answer when the body is in; if it has none to give, the resource is.
     """
 
     noisy = False
@@ -146,7 +158,7 @@ class EdgeSite(Site):
         reactor: IReactorTime,
         resource: IResource,
         receive: Callable[[EdgeRequest, int | None], BodyReceiver | None],
-        at_hand: Callable[[EdgeRequest], Answer | None],
+        at_hand: "Callable[[EdgeRequest], Answer | Deferred[Answer] | None]",
         metrics: Metrics,
         max_connections: int,
         min_rate: int,
