@@ -208,6 +208,8 @@ class Merlind(Daemon):
         """Start it, and wait until it serves."""
         self.spawn()
         self._await_port(self.port)
+        if "--admin=none" not in self.command:
+            self._await_port(self.admin)
         return self
 
     def get(self, task: int, wait: int | None = None) -> Reply:

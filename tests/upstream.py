@@ -18,15 +18,22 @@ _BOUNDARY = re.compile(rb'boundary="?([^\s";]+)', re.IGNORECASE)
 _FIELD = re.compile(rb'name="(\w+)"')
 
 
+def reset(connection: socket.socket) -> None:
+    """Close a connection with a reset."""
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    connection.close()
+
+
 class Exchange:
     """One request that came in whole, and ways to answer it. ``nth`` counts those for the same name or retry_id."""
 
-    def __init__(self, server: "Upstream", connection: socket.socket, fields: dict[str, bytes], nth: int) -> None:
+    nth = 0
+
+    def __init__(self, server: "Upstream", connection: socket.socket, fields: dict[str, bytes]) -> None:
         self._server = server
         self.socket = connection
         self.kind = "poll" if "retry_id" in fields else "upload"
         self.fields = fields
-        self.nth = nth
         self.at = time.monotonic()
 
     @property
@@ -43,6 +50,11 @@ class Exchange:
     def retry_id(self) -> str:
         """The retry_id that was sent."""
         return self.fields.get("retry_id", b"").decode("utf-8")
+
+    @property
+    def about(self) -> str:
+        """What it is about: the name, or the retry_id."""
+        return self.name or self.retry_id
 
     def send(self, data: bytes) -> None:
         """Send bytes as they are."""
@@ -68,8 +80,7 @@ class Exchange:
 
     def reset(self) -> None:
         """Reset the connection."""
-        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        self.socket.close()
+        reset(self.socket)
 
     def keep_silent(self) -> None:
         """Say nothing until the other side hangs up, or the test is over."""
@@ -94,7 +105,7 @@ Script = Callable[[Exchange], object]
 
 
 class Upstream:
-    """Listens on a port of loopback, a free one by default, and does with each request as ``script`` says, which may be changed.
+    """Listens on a port of loopback, a free one by default, and does with each request as ``script`` says.
 
     ``begun``, if it is set, is called with the connection when a request's headers are in, before its body is read.
     """
@@ -122,9 +133,9 @@ class Upstream:
             with suppress(OSError):
                 connection.shutdown(socket.SHUT_RDWR)
 
-    def seen(self, kind: str | None = None, name: str | None = None) -> list[Exchange]:
-        """The exchanges so far, of one kind and one name if asked for."""
-        return [e for e in list(self.exchanges) if kind in (None, e.kind) and name in (None, e.name)]
+    def seen(self, kind: str | None = None, about: str | None = None) -> list[Exchange]:
+        """The exchanges so far, of one kind and about one thing if asked for."""
+        return [e for e in list(self.exchanges) if kind in (None, e.kind) and about in (None, e.about)]
 
     def _accept(self) -> None:
         while True:
@@ -140,10 +151,9 @@ class Upstream:
         # A peer that hangs up in the middle is what much of this is about.
         with connection, suppress(OSError):
             while (fields := self._read(connection)) is not None:
-                key = fields.get("retry_id", fields.get("name"))
+                exchange = Exchange(self, connection, fields)
                 with self._lock:
-                    nth = 1 + sum(key == e.fields.get("retry_id", e.fields.get("name")) for e in self.exchanges)
-                    exchange = Exchange(self, connection, fields, nth)
+                    exchange.nth = 1 + len(self.seen(exchange.kind, exchange.about))
                     self.exchanges.append(exchange)
                 if self.script(exchange) is not True:
                     break

@@ -33,10 +33,10 @@ def need(*tools: str, root: bool = False) -> None:
 
 def library(name: str) -> str:
     """The path of a shared library to be preloaded; skips the test if it isn't there."""
-    found = next(LIBRARIES.rglob(name), None)
-    if found is None:
-        raise SkipTest(f"needs {name}")
-    return str(found)
+    for folder in ("", "*/", "faketime/", "*/faketime/"):
+        for found in LIBRARIES.glob(f"{folder}{name}"):
+            return str(found)
+    raise SkipTest(f"needs {name}")
 
 
 def spread(count: int, most: int) -> list[int]:
@@ -85,22 +85,22 @@ class MountCase(ProcessCase):
         super().setUp()
         need("mount", "umount", root=True)
         self.mountpoint = self.folder / "mnt"
-        self.mountpoint.mkdir()
 
-    def mount(self, *arguments: str) -> None:
-        """Mount it; skips the test where that can't be done, as in most containers."""
-        done = subprocess.run(["mount", *arguments, str(self.mountpoint)], capture_output=True, text=True)
+    def mount(self, *arguments: str, at: Path | None = None) -> None:
+        """Mount it, or something else elsewhere; skips the test where that can't be done, as in most containers."""
+        where = at or self.mountpoint
+        where.mkdir(mode=0o700, parents=True, exist_ok=True)
+        done = subprocess.run(["mount", *arguments, str(where)], capture_output=True, text=True)
         if done.returncode != 0:
             raise SkipTest(f"can't mount: {done.stderr.strip()}")
-        self.addCleanup(self.unmount)
+        self.addCleanup(self.unmount, where)
 
-    def unmount(self) -> None:
+    def unmount(self, at: Path | None = None) -> None:
         """Unmount it, if it is mounted."""
-        if os.path.ismount(self.mountpoint):
+        where = at or self.mountpoint
+        if os.path.ismount(where):
             # The kernel may be a moment behind the end of the last process that used it.
-            until(
-                lambda: subprocess.run(["umount", str(self.mountpoint)], capture_output=True).returncode == 0, "umount"
-            )
+            until(lambda: subprocess.run(["umount", str(where)], capture_output=True).returncode == 0, "the unmount")
 
 
 class LoopCase(MountCase):

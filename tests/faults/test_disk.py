@@ -112,6 +112,7 @@ class FailingFlushTest(ProcessCase):
                 refused += load.refused
         merlind.start()
         self.drain(merlind, ledger)
+        self.assertGreater(refused, 0)
         self.assert_no_traceback(merlind)
         self.figures(
             faults=faults, requests_tried=tried, answered_503=refused, acknowledged=len(ledger.promises), losses=0
@@ -190,6 +191,49 @@ class NoRoomTest(MountCase):
     def test_almost_full(self) -> None:
         """Below the room that is to be left: the same, before any of a photo is written."""
         self.run_full("--min-free-bytes=4194304", (2 << 20, 4 << 20))
+
+    def run_full_in_part(self, merlind: Merlind, size: int) -> None:
+        """Fill what has no room for all, and send until that is met; what was taken before is kept."""
+        merlind.start()
+        ledger = self.ledger()
+        taken = 0
+        filler = self.fill(100_000)
+        while True:
+            name, photo = f"photo {taken}", png(size)
+            reply = post(merlind.port, name, photo)
+            if reply.code == 503:
+                break
+            ledger.note(reply, name, photo)
+            taken += 1
+            self.assertLess(taken, 3000)
+        self.assertIn("Retry-After", reply.headers)
+        self.assertEqual(ledger.losses(merlind.port), [])
+        self.assertTrue(merlind.running)
+        filler.unlink()
+        ledger.post(merlind.port, name, photo)
+        self.assertEqual(merlind.health().code, 200)
+        self.drain(merlind, ledger)
+        self.assert_no_traceback(merlind)
+        merlind.kill()
+        self.figures(taken_before=taken, answered_503=1, acknowledged=len(ledger.promises), losses=0)
+
+    def test_spool_full(self) -> None:
+        """The spool alone is full, on a file system of its own."""
+        self.mountpoint = self.folder / "data" / "spool"
+        self.mount("-t", "tmpfs", "-o", "size=4m,mode=700", "tmpfs")
+        merlind = self.merlind("--min-free-bytes=0", data=self.folder / "data")
+        self.run_full_in_part(merlind, 100)
+
+    def test_database_full(self) -> None:
+        """The database alone is full, and so is $TMPDIR."""
+        self.mountpoint = self.folder / "data"
+        self.mount("-t", "tmpfs", "-o", "size=4m,mode=700", "tmpfs")
+        elsewhere = self.folder / "elsewhere"
+        elsewhere.mkdir()
+        self.mount("--bind", str(elsewhere), at=self.mountpoint / "spool")
+        temporary = {"TMPDIR": str(self.mountpoint)}
+        merlind = self.merlind("--min-free-bytes=0", data=self.mountpoint, env=temporary)
+        self.run_full_in_part(merlind, 8)
 
 
 class ReadOnlyTest(MountCase):

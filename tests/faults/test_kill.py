@@ -7,8 +7,8 @@ import time
 from threading import Thread
 
 from tests.client import GONE_AWAY, Load, png, post
-from tests.faults.support import ROUNDS, Strace, died_by, spread
-from tests.processes import ProcessCase, until
+from tests.faults.support import ROUNDS, Strace, died_by, need, spread
+from tests.processes import Merlind, ProcessCase, until
 from tests.upstream import Exchange, Upstream
 
 CALLS = ("openat", "write", "rename", "fsync,fdatasync", "syncfs", "pwrite64", "unlink", "sendto")
@@ -55,6 +55,34 @@ class KillTest(ProcessCase):
         merlind.start()
         self.drain(merlind, ledger)
         self.figures(calls=len(CALLS), kills=kills, requests_tried=tried, acknowledged=len(ledger.promises), losses=0)
+
+    def test_kills_in_the_first_start(self) -> None:
+        """While the database is being made: the next start makes it, or goes on with it."""
+        need("strace")
+        kills = starts = 0
+        for call in ("pwrite64", "fsync,fdatasync", "mkdir"):
+            for when in spread(ROUNDS // 5, 10):
+                starts += 1
+                merlind = Merlind(self.addCleanup, self.folder / str(starts))
+                whole = merlind.command
+                # -D: the process that is started is merlind, and strace its grandchild.
+                inject = f"inject={call}:signal=KILL:when={when}"
+                strace = ["strace", "-D", "-f", "--seccomp-bpf", "-o", "/dev/null", "-e", f"trace={call}", "-e", inject]
+                merlind.command = [*strace, *whole]
+                merlind.spawn()
+                until(
+                    lambda merlind=merlind: not merlind.running or "starting on" in merlind.log(), "a kill or a start"
+                )
+                kills += died_by(merlind)
+                merlind.kill()
+                merlind.command = whole
+                merlind.start()
+                self.assertEqual(merlind.health().code, 200, merlind.log())
+                self.assertEqual(post(merlind.port, "Ada", png()).code, 202)
+                merlind.kill()
+                self.assert_no_traceback(merlind)
+        self.assertGreater(kills, 3)
+        self.figures(first_starts=starts, kills=kills)
 
     def test_killed_after_the_yes(self) -> None:
         """Killed when the upstream has taken the photo, and its id isn't stored yet (D11): one more upload at most."""

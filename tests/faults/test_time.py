@@ -5,7 +5,7 @@ import os
 import socket
 import time
 
-from tests.client import post, png, request
+from tests.client import png, post, request
 from tests.faults.support import library
 from tests.processes import HOST, ProcessCase, until
 from tests.upstream import Exchange, Upstream

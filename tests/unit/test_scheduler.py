@@ -93,7 +93,9 @@ class CourseTests(SchedulerCase):
             self.run_for(0.01)
             self.assertEqual((self.upstream.one.kind, self.upstream.one.task.retry_id), ("poll", retry_id))
             self.upstream.one.answer(outcome)
-        self.core.settle()
+            self.core.settle()
+            if outcome == Wait("b"):
+                self.assertEqual(self.core.stored(task.id).retry_id, "b")
         stored = self.core.stored(task.id)
         self.assertEqual((stored.state, stored.result, stored.finished), (State.READY, 0.83, EPOCH + 6))
         self.assertEqual(self.core.files(), [])

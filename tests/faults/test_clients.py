@@ -1,0 +1,297 @@
+"""Clients that are slow, silent, many, or gone (H15, H16, H18): they are ended at a deadline, and others are served."""
+
+import contextlib
+import http.client
+import random
+import re
+import resource
+import socket
+import subprocess
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+from merlind.web.channel import BODY_GRACE, HEADER_TIMEOUT, LINGER_TIMEOUT
+from tests.client import form, png, post, request
+from tests.faults.fuzz import Fuzzer
+from tests.faults.support import ROUNDS, need
+from tests.processes import HOST, Merlind, ProcessCase, until
+from tests.upstream import reset
+
+SLACK = 15.0
+"""Seconds after a deadline by which a slow machine must have done what is due."""
+
+
+def upload_head(content_type: str, length: int) -> bytes:
+    """The headers of an upload."""
+    return f"POST / HTTP/1.1\r\nHost: x\r\nContent-Type: {content_type}\r\nContent-Length: {length}\r\n\r\n".encode()
+
+
+def drip(port: int, start: bytes, rest: bytes, pause: float) -> tuple[float, bytes]:
+    """Send ``rest`` byte by byte until the server has enough of it; how long that took, and what it said."""
+    began = time.monotonic()
+    said = b""
+    with socket.create_connection((HOST, port)) as client, contextlib.suppress(OSError):
+        client.sendall(start)
+        client.settimeout(pause)
+        for byte in rest:
+            client.sendall(bytes([byte]))
+            with contextlib.suppress(TimeoutError):
+                if not (piece := client.recv(4096)):
+                    break
+                said += piece
+    return time.monotonic() - began, said
+
+
+class Asking:
+    """A client that asks how a task stands, all the time, and must be answered well each time."""
+
+    def __init__(self, merlind: Merlind, task: int) -> None:
+        self._merlind = merlind
+        self._task = task
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self.answers = 0
+        self.slowest = 0.0
+        self.wrong: list[str] = []
+
+    def __enter__(self) -> "Asking":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stopped.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while not self._stopped.is_set():
+            began = time.monotonic()
+            try:
+                code = self._merlind.get(self._task).code
+                if code != 200:
+                    self.wrong.append(str(code))
+            except (OSError, http.client.HTTPException) as error:
+                self.wrong.append(repr(error))
+            self.answers += 1
+            self.slowest = max(self.slowest, time.monotonic() - began)
+            time.sleep(0.01)
+
+
+class ClientCase(ProcessCase):
+    """A test with a task that is ready, to be asked for."""
+
+    def start(self, *options: str) -> tuple[Merlind, int]:
+        merlind = self.merlind(*options).start()
+        reply = post(merlind.port, "Ada", png(), {"Prefer": "wait=60"})
+        return merlind, int(reply.json()["task"])
+
+
+class SlowClientTest(ClientCase):
+    """Clients that take their time."""
+
+    def test_slow_idle_and_honest(self) -> None:
+        """Slow headers and bodies end with 408 at their deadlines; slow but honest uploads are taken (H15, H18)."""
+        merlind, task = self.start()
+        sent = form("Ada", png(64))
+        slow_head = [("headers", b"GET / HTTP/1.1\r\n", b"X-Slow: " + b"x" * 10_000)]
+        slow_body = [("body", upload_head(sent.content_type, 1_000_000), sent.body[:1000] + bytes(10_000))]
+        kinds = (slow_head + slow_body) * 10
+        with contextlib.ExitStack() as stack, Asking(merlind, task) as asking:
+            for _ in range(200):
+                stack.enter_context(socket.create_connection((HOST, merlind.port)))
+            with ThreadPoolExecutor(100) as threads:
+                slow = [threads.submit(drip, merlind.port, start, rest, 2.0) for _, start, rest in kinds]
+                honest = [threads.submit(self.upload_slowly, merlind.port, str(n)) for n in range(50)]
+                codes = [future.result() for future in honest]
+                ended = [future.result() for future in slow]
+        self.assertEqual(codes, [202] * 50)
+        longest = {"headers": 0.0, "body": 0.0}
+        for (kind, _, _), (seconds, said) in zip(kinds, ended, strict=True):
+            self.assertTrue(said.startswith(b"HTTP/1.1 408 "), said[:100])
+            longest[kind] = max(longest[kind], seconds)
+        self.assertLess(longest["headers"], HEADER_TIMEOUT + SLACK)
+        self.assertLess(longest["body"], BODY_GRACE + SLACK)
+        self.assertEqual(asking.wrong, [])
+        until(lambda: merlind.unfinished() == 0, "the honest uploads to get ready")
+        self.assertEqual(merlind.spooled(), [])
+        self.assert_no_traceback(merlind)
+        self.figures(
+            slow=len(kinds),
+            slow_and_honest=50,
+            idle=200,
+            status_answers=asking.answers,
+            slowest_of_them=f"{asking.slowest:.3f} s",
+            headers_held=f"{longest['headers']:.0f} s",
+            bodies_held=f"{longest['body']:.0f} s",
+        )
+
+    def upload_slowly(self, port: int, name: str) -> int:
+        """An upload over a bad line: some 15 KB a second; the answer's code."""
+        sent = form(name, png(300))
+        with socket.create_connection((HOST, port)) as client:
+            client.sendall(upload_head(sent.content_type, len(sent.body)))
+            for start in range(0, len(sent.body), 8000):
+                client.sendall(sent.body[start : start + 8000])
+                time.sleep(0.5)
+            client.settimeout(60)
+            return int(client.recv(4096).split()[1])
+
+    def test_slowhttptest(self) -> None:
+        """The usual tool against servers: slow headers, slow bodies and slow reading at once."""
+        need("slowhttptest")
+        merlind, task = self.start()
+        url = f"http://{HOST}:{merlind.port}/"
+        asked = f"{url}?task_id={task}"
+        with Asking(merlind, task) as asking:
+            attacks = [
+                subprocess.Popen(
+                    ["slowhttptest", "-c", "300", "-r", "150", "-l", "8", "-i", "1", *mode],
+                    stdout=subprocess.DEVNULL,
+                    stderr=subprocess.DEVNULL,
+                )
+                for mode in (["-H", "-u", url], ["-B", "-u", url], ["-X", "-u", asked, "-k", "3"])
+            ]
+            for attack in attacks:
+                self.addCleanup(attack.kill)
+                attack.wait(120)
+        self.assertEqual(asking.wrong, [])
+        self.assert_no_traceback(merlind)
+        self.figures(slow_clients=900, status_answers=asking.answers, slowest_of_them=f"{asking.slowest:.3f} s")
+
+
+class ManyClientsTest(ClientCase):
+    """Clients in crowds, and clients that vanish."""
+
+    def test_past_the_cap(self) -> None:
+        """Past the cap on connections: 503 at once, or a close; and place for others as soon as some have gone."""
+        merlind, _ = self.start("--max-connections=40")
+        turned_away = 0
+        with contextlib.ExitStack() as stack:
+            for _ in range(40):
+                stack.enter_context(socket.create_connection((HOST, merlind.port)))
+            until(lambda: merlind.metric("merlind_connections") == 40, "forty connections")
+            for _ in range(60):
+                with socket.create_connection((HOST, merlind.port)) as client:
+                    client.settimeout(30)
+                    answer = client.recv(4096)
+                    self.assertTrue(not answer or answer.startswith(b"HTTP/1.1 503 "), answer[:100])
+                    turned_away += 1
+        until(lambda: merlind.metric("merlind_connections") == 0, "the connections to end")
+        self.assertEqual(request(merlind.port, "OPTIONS").code, 204)
+        self.figures(connections=40, turned_away=turned_away)
+
+    def test_idle_crowd(self) -> None:
+        """Idle connections by the hundred are nobody's trouble."""
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+        self.addCleanup(resource.setrlimit, resource.RLIMIT_NOFILE, (soft, hard))
+        crowd = 2000 if hard == resource.RLIM_INFINITY else min(2000, hard // 4)
+        merlind, task = self.start()
+        with contextlib.ExitStack() as stack, Asking(merlind, task) as asking:
+            for _ in range(crowd):
+                stack.enter_context(socket.create_connection((HOST, merlind.port)))
+            time.sleep(1)
+        self.assertEqual(asking.wrong, [])
+        self.figures(idle=crowd, status_answers=asking.answers, slowest_of_them=f"{asking.slowest:.3f} s")
+
+    def test_gone(self) -> None:
+        """Gone in mid-upload, by a close, a reset or half a close: no row, no file, no upload in hand (H16)."""
+        merlind, _ = self.start()
+        before = merlind.open_files()
+        clients = 100
+        kept = []
+        for number in range(clients):
+            sent = form(f"gone {number}", png(200))
+            client = socket.create_connection((HOST, merlind.port))
+            part = sent.body[: random.randrange(1, len(sent.body) - 1)]
+            client.sendall(upload_head(sent.content_type, len(sent.body)) + part)
+            if number % 3 == 0:
+                client.close()
+            elif number % 3 == 1:
+                reset(client)
+            else:
+                client.shutdown(socket.SHUT_WR)
+                kept.append(client)
+        until(lambda: merlind.metric("merlind_uploads") == 0, "the uploads to be dropped")
+        for client in kept:
+            client.close()
+        self.assertEqual(merlind.spooled(), [])
+        self.assertEqual(merlind.unfinished(), 0)
+        until(lambda: merlind.open_files() <= before + 1, "the connections to be closed")
+        self.assert_no_traceback(merlind)
+        self.figures(gone_in_mid_upload=clients, rows=0, files=0)
+
+    def test_gone_before_the_answer(self) -> None:
+        """Gone right after the last byte: the task is kept, and the same upload again finds it."""
+        merlind, _ = self.start()
+        for number in range(20):
+            name, photo = f"gone {number}", png()
+            sent = form(name, photo)
+            with socket.create_connection((HOST, merlind.port)) as client:
+                client.sendall(upload_head(sent.content_type, len(sent.body)) + sent.body)
+                reset(client)
+            self.assertIn(post(merlind.port, name, photo).code, (200, 202))
+        until(lambda: merlind.unfinished() == 0, "the tasks to be over")
+        self.assertEqual(merlind.metric('merlind_tasks{state="ready"}'), 21)
+        self.assertEqual(merlind.spooled(), [])
+        self.assert_no_traceback(merlind)
+        self.figures(gone=20, tasks=20)
+
+
+class HalfClosedTest(ClientCase):
+    """Clients that close their direction when they have asked, as ``nc -N`` does."""
+
+    def ask(self, merlind: Merlind, data: bytes) -> bytes:
+        said = b""
+        with socket.create_connection((HOST, merlind.port)) as client:
+            client.settimeout(60)
+            client.sendall(data)
+            client.shutdown(socket.SHUT_WR)
+            while piece := client.recv(65536):
+                said += piece
+        return said
+
+    def test_half_closed(self) -> None:
+        """They get their answers, each of them and in order, and then the connection closes."""
+        merlind, task = self.start()
+        sent = form("Ada", png(200))
+        status = b"GET /?task_id=%d HTTP/1.1\r\nHost: x\r\n\r\n" % task
+        upload = upload_head(sent.content_type, len(sent.body)) + sent.body
+        for _ in range(20):
+            self.assertTrue(self.ask(merlind, status).startswith(b"HTTP/1.1 200 "))
+            self.assertIn(self.ask(merlind, upload).split()[1], (b"200", b"202"))
+            self.assertTrue(self.ask(merlind, b"GET / HTTP/1.1\r\n\r\n").startswith(b"HTTP/1.1 400 "))
+            codes = re.findall(rb"HTTP/1.1 (\d+) ", self.ask(merlind, status + upload + status * 2))
+            self.assertEqual(len(codes), 4)
+        until(lambda: merlind.metric("merlind_connections") == 0, "the connections to be closed")
+        self.assert_no_traceback(merlind)
+
+    def test_held(self) -> None:
+        """One that is held and goes away is let go of soon, though it may have closed its own direction alone."""
+        merlind = self.merlind("--poll-interval=30").start()
+        task = post(merlind.port, "Ada", png()).json()["task"]
+        held = b"GET /?task_id=%d HTTP/1.1\r\nHost: x\r\nPrefer: wait=60\r\n\r\n" % task
+        for _ in range(20):
+            with socket.create_connection((HOST, merlind.port)) as client:
+                client.sendall(held)
+        until(
+            lambda: merlind.metric("merlind_connections") == 0, "the connections to be closed", LINGER_TIMEOUT + SLACK
+        )
+        self.assertEqual(merlind.metric("merlind_held_clients"), 0)
+        self.assert_no_traceback(merlind)
+
+
+class FuzzTest(ClientCase):
+    """Random bytes; ``python -m tests.faults.fuzz`` does more of it."""
+
+    def test_random_bytes(self) -> None:
+        """Requests that were cut, mixed and bent: it answers or hangs up, stays alive, and keeps nothing of them."""
+        merlind, task = self.start()
+        fuzzer = Fuzzer(merlind, random.randrange(1 << 32))
+        fuzzer.run(ROUNDS * 40)
+        self.assertEqual(merlind.get(task).code, 200)
+        self.assert_no_traceback(merlind)
+        until(lambda: merlind.metric("merlind_uploads") == 0, "the uploads to be dropped")
+        until(lambda: merlind.unfinished() == 0, "what was taken to be over")
+        self.assertEqual(merlind.spooled(), [])
+        self.figures(seed=fuzzer.seed, cases=fuzzer.cases, answers=dict(sorted(fuzzer.codes.items())))

@@ -1,0 +1,603 @@
+"""The whole of merlind, wired as it is, on a reactor without time or network and a database without a thread."""
+
+import errno
+import sqlite3
+from contextlib import closing
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from twisted.application.service import Application, IService
+from twisted.internet.address import IPv4Address
+from twisted.internet.error import CannotListenError, ConnectionRefusedError
+from twisted.logger import ILogObserver, LogEvent
+from twisted.test import iosim
+from twisted.trial.unittest import SynchronousTestCase
+from zope.interface import implementer
+from zope.interface.verify import verifyObject
+
+from merlind import database
+from merlind.datadir import DataDir
+from merlind.service import BACKLOG, STALL, STOP_GRACE, MerlindService, Settings
+from merlind.task import MAX_TASK_ID
+from merlind.web.channel import LINGER_TIMEOUT
+from tests.unit.support import JPEG, Reactor, Watch, Wire, fail_on, make_pool, sqlite_error
+from tests.unit.web_support import Client, LogLines, Reply, fired, form, get, message, post
+
+SETTINGS = Settings(
+    listen=["tcp:8000"],
+    admin="tcp:8001:interface=127.0.0.1",
+    upstream="http://upstream:12345/api/",
+    data_dir=Path("unused"),
+    poll_interval=2.0,
+    upstream_timeout=30.0,
+    upstream_concurrency=4,
+    give_up_after=3600.0,
+    retention=86400.0,
+    max_photo_bytes=10_000,
+    max_pending=3,
+    max_connections=10,
+    max_uploads=5,
+    max_upload_bytes=1_000_000,
+    min_rate=1024,
+    min_free_bytes=0,
+)
+
+
+class Port:
+    """A port of the reactor's."""
+
+    def __init__(self, reactor: "ServiceReactor", number: int) -> None:
+        self._reactor = reactor
+        self.number = number
+
+    def getHost(self) -> IPv4Address:
+        return IPv4Address("TCP", "127.0.0.1", self.number)
+
+    def stopListening(self) -> None:
+        self._reactor.events.append(f"port {self.number} closed")
+
+
+class ServiceReactor(Reactor):
+    """A reactor that tells in ``events`` in which order things end, and connects who connects to a port of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.events: list[str] = []
+        self.taken: dict[int, Exception] = {}
+        self.pumps: list[iosim.IOPump] = []
+        self._sites: dict[int, Any] = {}
+        self._connected = 0
+
+    def listenTCP(self, port: int, factory: Any, backlog: int = 50, interface: str = "") -> Any:
+        if port in self.taken:
+            raise self.taken[port]
+        super().listenTCP(port, factory, backlog, interface)
+        number = port or 50000
+        self._sites[number] = factory
+        return Port(self, number)
+
+    def turn(self) -> None:
+        """What happens without time, between clients and servers too."""
+        for _ in range(10):
+            self.settle()
+            for _, port, factory, *_ in self.tcpClients[self._connected :]:
+                if port in self._sites:
+                    self._connected += 1
+                    server, client = self._sites[port].buildProtocol(None), factory.buildProtocol(None)
+                    ends = iosim.FakeTransport(server, isServer=True), iosim.FakeTransport(client, isServer=False)
+                    self.pumps.append(iosim.connect(server, ends[0], client, ends[1]))
+            for pump in self.pumps:
+                pump.flush()
+
+
+@implementer(ILogObserver)
+class Observer:
+    """A log's observer that sees nothing."""
+
+    def __call__(self, event: LogEvent) -> None:
+        """Nothing."""
+
+
+class ServiceCase(SynchronousTestCase):
+    """A merlind, not yet started."""
+
+    settings = SETTINGS
+
+    def setUp(self) -> None:
+        self.reactor = ServiceReactor()
+        self.watch = Watch()
+        self.died: list[str] = []
+        self.folder = Path(self.mktemp()).absolute()
+        self.clients: list[Client] = []
+        self.service = self.make()
+
+    def make(self, **changes: Any) -> MerlindService:
+        data_dir = DataDir(self.folder)
+        data_dir.acquire()
+        self.addCleanup(data_dir.release)
+        database.prepare(data_dir.database)
+        service = MerlindService(
+            self.reactor,
+            replace(self.settings, **changes),
+            data_dir,
+            self.died.append,
+            partial(make_pool, watch=self.watch),
+        )
+        close = service.pool.close
+
+        def told() -> None:
+            self.reactor.events.append("pool closed")
+            close()
+
+        self.patch(service.pool, "close", told)
+        return service
+
+    def remake(self, **changes: Any) -> MerlindService:
+        """Another one in place of one that was not started."""
+        self.service._data_dir.release()
+        self.service = self.make(**changes)
+        return self.service
+
+    def start(self, **changes: Any) -> MerlindService:
+        if changes:
+            self.remake(**changes)
+        self.service.privilegedStartService()
+        self.service.startService()
+        self.turn()
+        return self.service
+
+    def stop(self) -> list[Any]:
+        """Stop it; what it fires with, once it does. Clients leave when they are closed, as they would."""
+        over = fired(self.service.stopService())
+        self.turn()
+        return over
+
+    def turn(self) -> None:
+        for _ in range(5):
+            self.reactor.turn()
+            for client in self.clients:
+                if client.closed:
+                    client.leave(clean=True)
+
+    def run_for(self, seconds: float) -> None:
+        """Let time pass, with clients that leave when they are closed."""
+        end = self.reactor.seconds() + seconds
+        while self.reactor.seconds() < end:
+            self.reactor.run_for(min(0.5, end - self.reactor.seconds()))
+            self.turn()
+
+    def connect(self, site: Any = None) -> Client:
+        client = Client(site or self.service.site, self.reactor.turn)
+        self.clients.append(client)
+        return client
+
+    def ask(self, data: bytes) -> Reply:
+        client = self.connect().send(data)
+        reply = client.reply()
+        client.leave()
+        return reply
+
+    def ask_admin(self, path: str) -> Reply:
+        client = self.connect(self.service._admin_site).send(message("GET", path))
+        reply = client.reply()
+        client.leave()
+        return reply
+
+    def metric(self, name: str) -> float:
+        """A value of the exposition."""
+        lines = self.ask_admin("/metrics").body.decode("ascii").splitlines()
+        return float(next(line for line in lines if line.startswith(name + " ")).rpartition(" ")[2])
+
+    def assert_ended(self) -> None:
+        """No timer, no file, no lock is left."""
+        self.assertEqual(self.reactor.getDelayedCalls(), [])
+        self.assertTrue(self.service.pool.threadpool.stopped)
+        other = DataDir(self.folder)
+        other.acquire()
+        other.release()
+
+
+class StartTests(ServiceCase):
+    """Starting."""
+
+    def test_is_a_service(self) -> None:
+        """twistd can have it."""
+        self.assertTrue(verifyObject(IService, self.service))
+
+    def test_listens(self) -> None:
+        """Where it was told to, with a longer queue than Twisted's, and the admin apart."""
+        service = self.remake(listen=["tcp:8000", "tcp:8080:interface=127.0.0.1", "tcp:9:backlog=7", "unix:/sock"])
+        service.privilegedStartService()
+        self.assertEqual(
+            [(port, backlog, interface) for port, _, backlog, interface in self.reactor.tcpServers],
+            [(8000, BACKLOG, ""), (8080, BACKLOG, "127.0.0.1"), (9, 7, ""), (8001, BACKLOG, "127.0.0.1")],
+        )
+        self.assertEqual([path for path, *_ in self.reactor.unixServers], ["/sock"])
+        sites = [factory for _, factory, _, _ in self.reactor.tcpServers]
+        self.assertEqual([site is service.site for site in sites], [True, True, True, False])
+        self.assertFalse(self.service.running)
+        service.startService()
+        self.turn()
+        self.stop()
+
+    def test_sites_are_quiet(self) -> None:
+        """Listening makes no log of its own."""
+        lines = LogLines.of(self).lines
+        for site in (self.service.site, self.service._admin_site):
+            site.doStart()
+            site.doStop()
+        self.assertEqual(lines, [])
+
+    def test_no_admin(self) -> None:
+        """It can be turned off."""
+        self.start(admin=None)
+        self.assertEqual([port for port, *_ in self.reactor.tcpServers], [8000])
+        self.stop()
+
+    def test_nothing_else_in_public(self) -> None:
+        """What the admin listener tells isn't told on the public one, nor the other way round."""
+        self.start()
+        for path in ("/metrics", "/health/live", "/health/ready"):
+            self.assertEqual((self.ask(message("GET", path)).code, self.ask_admin(path).code), (404, 200))
+        data = self.connect(self.service._admin_site).send(get(1)).transport.value()
+        self.assertTrue(data.startswith(b"HTTP/1.1 404 "), data)
+
+    def test_port_in_use(self) -> None:
+        """One line, that says which and why."""
+        self.reactor.taken[8000] = CannotListenError("", 8000, OSError(98, "Address already in use"))
+        error = self.assertRaises(SystemExit, self.service.privilegedStartService)
+        self.assertEqual(error.code, "merlind: cannot listen on tcp:8000: [Errno 98] Address already in use")
+
+    def test_admin_port_in_use(self) -> None:
+        """The same for the admin's, and whatever the reason is."""
+        self.reactor.taken[8001] = PermissionError(13, "Permission denied")
+        error = self.assertRaises(SystemExit, self.service.privilegedStartService)
+        self.assertEqual(
+            error.code,
+            "merlind: cannot listen on tcp:8001:interface=127.0.0.1: [Errno 13] Permission denied",
+        )
+
+    def test_log_observer(self) -> None:
+        """twistd gets its log's observer from it, if it has one."""
+        application = Application("merlind")
+        self.service.setServiceParent(application)
+        self.assertIsNone(application.getComponent(ILogObserver))
+        observer = Observer()
+        other = self.remake()
+        other.log_observer = observer
+        application = Application("merlind")
+        other.setServiceParent(application)
+        self.assertIs(application.getComponent(ILogObserver), observer)
+        self.assertIn(other, list(IService(application)))
+
+    def test_goes_on(self) -> None:
+        """What was unfinished is worked on, what lies in the spool without a task goes, and time is not lost."""
+        self.start()
+        task = self.ask(post()).json["task"]
+        self.run_for(100)
+        self.ask(post(form("Bo")))
+        spool = self.folder / "spool"
+        (spool / "12345").write_bytes(b"left behind")
+        (spool / "incoming" / "1.part").write_bytes(b"half")
+        self.stop()
+        self.run_for(STOP_GRACE + 1)
+        self.assert_ended()
+        self.reactor = ServiceReactor()
+        self.service = self.make()
+        self.assertGreaterEqual(self.service.clock.now(), 100)
+        self.start()
+        self.assertEqual(len(list(spool.iterdir())), 3)
+        self.assertFalse((spool / "12345").exists())
+        self.assertEqual(list((spool / "incoming").iterdir()), [])
+        self.assertEqual(self.ask(get(task)).code, 202)
+        self.assertIsNotNone(self.service.scheduler.get(task))
+        self.assertEqual(self.metric('merlind_tasks{state="upload"}'), 2)
+        self.stop()
+
+    def test_task_numbers(self) -> None:
+        """They are drawn from all that a browser can hold, and never counted up."""
+        self.start()
+        numbers = [self.ask(post(form(name))).json["task"] for name in "ABC"]
+        self.assertEqual(len(set(numbers)), 3)
+        self.assertTrue(all(0 < number <= MAX_TASK_ID for number in numbers))
+        self.assertGreater(max(numbers) - min(numbers), 3)
+        self.stop()
+
+
+class EmbeddedTests(ServiceCase):
+    """The stand-in inside the process."""
+
+    settings = replace(SETTINGS, upstream="embedded")
+
+    def test_from_photo_to_score(self) -> None:
+        """A photo is scored over the stand-in's own port, and leaves the disk."""
+        lines = LogLines.of(self).lines
+        self.start()
+        self.assertIn("the upstream is the embedded stand-in: its scores mean nothing", lines)
+        (stand_in, *_), *_ = self.reactor.tcpServers
+        self.assertEqual((stand_in, self.reactor.tcpServers[0][3]), (0, "127.0.0.1"))
+        task = self.ask(post()).json["task"]
+        self.assertEqual(self.ask(get(task)).code, 202)
+        self.run_for(10)
+        reply = self.ask(get(task))
+        self.assertEqual((reply.code, reply.json["status"]), (200, "ready"))
+        self.assertEqual([path.name for path in (self.folder / "spool").iterdir()], ["incoming"])
+        self.assertEqual(self.ask(post()).json["result"], reply.json["result"])
+        self.assertEqual(self.metric('merlind_upstream_exchanges_total{kind="upload",outcome="wait"}'), 1)
+        self.assertEqual(self.ask_admin("/health/ready").json, {"status": "ready", "reasons": []})
+        over = self.stop()
+        self.run_for(2)
+        self.assertEqual(over, [None])
+        self.assertEqual(self.flushLoggedErrors(), [])
+
+    def test_held_from_photo_to_score(self) -> None:
+        """A client that waits gets the score as soon as it is there."""
+        self.start()
+        client = self.connect().send(post(Prefer="wait=30"))
+        self.run_for(10)
+        self.assertEqual((client.reply().code, client.reply().json["status"]), (200, "ready"))
+        self.stop()
+
+
+class StopTests(ServiceCase):
+    """Stopping."""
+
+    def test_idle(self) -> None:
+        """With nothing in hand it is over at once: first the public port, last the lock."""
+        lines = LogLines.of(self).lines
+        self.start()
+        idle = self.connect().send(get(5))
+        over = self.stop()
+        self.assertEqual(over, [None])
+        self.assertTrue(idle.closed)
+        self.assertEqual(self.reactor.events, ["port 8000 closed", "pool closed", "port 8001 closed"])
+        self.assertEqual((lines[0], lines[-1]), ("GET 404 0 ms", "stopped"))
+        self.assertIn("stopping", lines)
+        self.assert_ended()
+
+    def test_requests_in_hand(self) -> None:
+        """An upload under way is finished, answered and kept; a held client is answered; nothing new is taken."""
+        self.start()
+        task = self.ask(post(form("Bo"))).json["task"]
+        held = self.connect().send(get(task, Prefer="wait=60"))
+        upload, late = self.connect().send(post()[:-10]), self.connect().send(b"POST")
+        over = self.stop()
+        self.assertEqual((held.reply().code, held.gone), (202, True))
+        upload.send(post()[-10:])
+        late.send(post()[4:])
+        self.turn()
+        self.assertEqual((upload.reply().code, upload.gone), (202, True))
+        self.assertEqual(late.reply().json["detail"], "the server is stopping")
+        self.assertEqual(over, [])
+        self.run_for(STOP_GRACE + LINGER_TIMEOUT)
+        self.assertEqual(over, [None])
+        self.assert_ended()
+        with closing(sqlite3.connect(self.folder / "tasks.sqlite")) as connection:
+            found = connection.execute("SELECT id, state FROM task ORDER BY name").fetchall()
+        self.assertEqual(found, [(upload.reply().json["task"], "upload"), (task, "upload")])
+
+    def test_held_while_stopping(self) -> None:
+        """Who would wait for a result gets the answer that there is, in time."""
+        self.start()
+        data = post(Prefer="wait=60")
+        client = self.connect().send(data[:-10])
+        self.stop()
+        client.send(data[-10:])
+        self.assertEqual(client.reply().code, 202)
+        self.turn()
+        self.run_for(STOP_GRACE)
+        self.assert_ended()
+
+    def test_bounded(self) -> None:
+        """A client that never ends its upload and an upstream that never answers don't hold it up for long."""
+        self.start()
+        wire = Wire(self.reactor)
+        self.ask(post(form("Bo")))
+        wire.connect(bufferSize=0)
+        client = self.connect().send(post()[:-10])
+        self.turn()
+        self.assertEqual(self.service.scheduler.under_way, 1)
+        over = self.stop()
+        self.run_for(STOP_GRACE - 0.5)
+        self.assertEqual((over, self.service.scheduler.under_way), ([], 1))
+        self.run_for(1.5)
+        self.assertEqual((over, self.service.scheduler.under_way), ([None], 0))
+        client.leave()
+        self.assert_ended()
+
+    def test_exchange_ends(self) -> None:
+        """An exchange that ends in time is recorded."""
+        self.start()
+        task = self.ask(post()).json["task"]
+        wire = Wire(self.reactor)
+        wire.connect()
+        self.turn()
+        over = self.stop()
+        self.assertEqual(over, [])
+        wire.receive(b"HTTP/1.1 200 OK\r\nContent-Length: 33\r\n\r\n" + b'{"status":"ready","result":0.25} ')
+        self.turn()
+        wire.lose(ConnectionRefusedError())
+        self.turn()
+        self.assertEqual(over, [None])
+        self.assert_ended()
+        with closing(sqlite3.connect(self.folder / "tasks.sqlite")) as connection:
+            self.assertEqual(connection.execute("SELECT id, result FROM task").fetchall(), [(task, 0.25)])
+
+    def test_nothing_erased_stays(self) -> None:
+        """The log of the database is emptied: it is one file, and holds nothing that was erased."""
+        self.start()
+        task = self.ask(post(form("Secretname"))).json["task"]
+        self.assertEqual(self.ask(get(task, "DELETE")).code, 204)
+        self.stop()
+        self.run_for(STOP_GRACE)
+        self.assert_ended()
+        for path in self.folder.rglob("*"):
+            if path.is_file():
+                self.assertNotIn(b"Secretname", path.read_bytes(), path)
+
+    def test_database_in_trouble(self) -> None:
+        """A database that can't be written to doesn't keep it from ending."""
+        self.start()
+        self.watch.fault = fail_on("PRAGMA wal_checkpoint", sqlite_error("SQLITE_BUSY"))
+        self.assertEqual(self.stop(), [None])
+        self.assert_ended()
+
+
+class FaultTests(ServiceCase):
+    """A fault of the disk."""
+
+    def test_dies(self) -> None:
+        """Nothing more is taken, those who wait are answered, and the end is asked for once, with the reason."""
+        lines = LogLines.of(self).lines
+        self.start()
+        task = self.ask(post(form("Bo"))).json["task"]
+        held, idle = self.connect().send(get(task, Prefer="wait=60")), self.connect().send(get(5))
+        self.watch.fault = fail_on("COMMIT", sqlite_error("SQLITE_IOERR_FSYNC"))
+        reply = self.ask(post())
+        self.assertEqual((reply.code, reply.json["code"]), (503, "storage"))
+        why = "the database failed: injected (SQLITE_IOERR_FSYNC)"
+        self.assertEqual(self.died, [why])
+        self.assertIn(f"{why}; nothing more is taken, and merlind ends", lines)
+        self.assertEqual((held.reply().code, idle.closed), (202, True))
+        self.assertEqual(self.reactor.events, ["port 8000 closed"])
+        self.assertEqual(self.ask(post(form("Cy"))).code, 503)
+        self.assertEqual(self.died, [why])
+        reply = self.ask_admin("/health/ready")
+        self.assertEqual((reply.code, reply.json["reasons"]), (503, ["stopping", f"storage: {why}"]))
+        self.assertEqual(self.ask_admin("/health/live").code, 200)
+        self.assertEqual(self.metric("merlind_oldest_unfinished_seconds"), 0)
+        self.stop()
+        self.run_for(STOP_GRACE + 1)
+        self.assert_ended()
+
+
+class ReadinessTests(ServiceCase):
+    """Whether it is ready, and why not."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.start()
+
+    def tearDown(self) -> None:
+        self.watch.fault = lambda sql: None
+        self.stop()
+        self.run_for(STOP_GRACE + 1)
+        self.assert_ended()
+
+    def reasons(self) -> list[str]:
+        """What it says, with the status that goes with it."""
+        reply = self.ask_admin("/health/ready")
+        reasons: list[str] = reply.json["reasons"]
+        self.assertEqual(reply.code, 503 if reasons else 200)
+        return reasons
+
+    def test_ready(self) -> None:
+        """Nothing is in the way."""
+        self.assertEqual(self.reasons(), [])
+
+    def test_stopping(self) -> None:
+        """The end has begun."""
+        self.service.gateway.draining = True
+        self.assertEqual(self.reasons(), ["stopping"])
+
+    def test_database(self) -> None:
+        """It can't be written to."""
+        self.watch.fault = fail_on("BEGIN", sqlite_error("SQLITE_READONLY", "attempt to write a readonly database"))
+        self.assertEqual(self.reasons(), ["storage: attempt to write a readonly database (SQLITE_READONLY)"])
+
+    def test_spool(self) -> None:
+        """Nor can the spool."""
+
+        def probe() -> None:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        self.patch(self.service.spool, "probe", probe)
+        self.assertEqual(self.reasons(), ["storage: No space left on device"])
+
+    def test_disk_room(self) -> None:
+        """There is too little left of it."""
+        self.patch(self.service.spool, "free_bytes", lambda: -1)
+        self.assertEqual(self.reasons(), ["storage: the disk is almost full"])
+
+    def test_too_many_tasks(self) -> None:
+        """As many as are allowed."""
+        for name in "ABC":
+            self.assertEqual(self.reasons(), [])
+            self.ask(post(form(name)))
+        self.assertEqual(self.reasons(), ["tasks: there are too many unfinished ones"])
+
+    def test_set_up_wrongly(self) -> None:
+        """The upstream says so."""
+        wire = Wire(self.reactor)
+        self.ask(post())
+        wire.connect()
+        wire.receive(b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n")
+        self.turn()
+        wire.lose(ConnectionRefusedError())
+        self.assertEqual(self.reasons(), ["upstream: set up wrongly? it says http 401"])
+
+    def test_no_progress(self) -> None:
+        """Tasks are due, and no answer was good for a while."""
+        self.run_for(STALL + 100)
+        self.assertEqual(self.reasons(), [])
+        silence = self.silence()
+        self.assertEqual(self.reasons(), [f"upstream: no good answer for {silence:.0f} s"])
+
+    def silence(self) -> float:
+        """Make a task wait for an upstream that can't be reached, and tell for how long nothing good was heard."""
+        wire, tried = Wire(self.reactor), 0
+        for name in "AB":
+            self.ask(post(form(name)))
+        while not (self.service.scheduler.waiting and self.service.clock.now() > STALL):
+            while len(self.reactor.tcpClients) > tried:
+                tried += 1
+                wire.refuse(ConnectionRefusedError())
+            self.run_for(1)
+            self.assertLess(self.service.clock.now(), 3000, "they are given up before")
+        return self.service.clock.now() - self.service.scheduler.last_progress
+
+
+class MetricsTests(ServiceCase):
+    """What is counted."""
+
+    def test_gauges(self) -> None:
+        """Each tells what it is named after."""
+        self.start()
+        self.assertEqual(self.metric("merlind_oldest_unfinished_seconds"), 0)
+        self.ask(post())
+        self.connect().send(post(form("Bo"))[:-10])
+        (task,) = self.service.scheduler._tasks
+        self.connect().send(get(task, Prefer="wait=60"))
+        self.run_for(7)
+        for name, value in (
+            ('merlind_tasks{state="upload"}', 1),
+            ('merlind_tasks{state="poll"}', 0),
+            ('merlind_tasks{state="ready"}', 0),
+            ('merlind_tasks{state="failed"}', 0),
+            ('merlind_breaker_state{state="closed"}', 1),
+            ('merlind_breaker_state{state="open"}', 0),
+            ("merlind_oldest_unfinished_seconds", 7),
+            ("merlind_spool_bytes", len(JPEG)),
+            ("merlind_connections", 2),
+            ("merlind_uploads", 1),
+            ("merlind_held_clients", 1),
+            ("merlind_upstream_under_way", 1),
+            ("merlind_tasks_due", 0),
+            ('merlind_http_requests_total{code="202",method="POST"}', 1),
+            ("merlind_accept_seconds_count", 1),
+        ):
+            self.assertEqual(self.metric(name), value, name)
+        self.stop()
+
+    def test_oldest_unknown(self) -> None:
+        """A database that can't tell just now isn't a fault of the metrics: they tell what they knew last."""
+        self.start()
+        self.ask(post())
+        self.run_for(3)
+        self.assertEqual(self.metric("merlind_oldest_unfinished_seconds"), 3)
+        self.watch.fault = fail_on("SELECT min", sqlite_error("SQLITE_BUSY"))
+        self.assertEqual(self.metric("merlind_oldest_unfinished_seconds"), 3)
+        self.watch.fault = lambda sql: None
+        self.stop()
