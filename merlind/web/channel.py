@@ -43,7 +43,7 @@ LARGE_READ = 256 * 1024
 
 # RFC 9110, 7.2, and RFC 3986, 3.2.2, as far as clients use it: a name or an address, and a port.
 _HOST = re.compile(rb"(?:[A-Za-z0-9._~%!$&'()*+,;=-]*|\[[0-9A-Fa-f:.]+\])(?::[0-9]{0,5})?")
-_ABSOLUTE = re.compile(rb"https?://[^/?#]*", re.IGNORECASE)
+_ABSOLUTE = re.compile(rb"\Ahttps?://[^/?#]*", re.IGNORECASE)
 
 
 @implementer(IHalfCloseableProtocol)
@@ -189,8 +189,6 @@ class EdgeChannel(HTTPChannel):
             self.refuse(problem(414, "uri_too_long", "the request line is too long"))
 
     def lineReceived(self, line: bytes) -> None:
-        if self._refused:
-            return
         if self._receivedHeaderSize + len(line) > self.totalHeadersSize:
             self._refuse_size()
         elif self._reading_headers() and line[:1] in (b" ", b"\t"):
@@ -209,8 +207,6 @@ class EdgeChannel(HTTPChannel):
         return bool(super()._maybeChooseTransferDecoder(header, data))
 
     def allHeadersReceived(self) -> None:
-        if self._refused:
-            return
         request = self.requests[-1]
         self.persistent = self.checkPersistence(request, self._version)
         try:
@@ -247,13 +243,15 @@ class EdgeChannel(HTTPChannel):
             raise Refusal(problem(400, "bad_framing", "HTTP/1.0 has no Transfer-Encoding"))
 
     def checkPersistence(self, request: Any, version: bytes) -> bool:
-        return not self.site.draining and bool(super().checkPersistence(request, version))
+        if self.site.draining or version != b"HTTP/1.1":
+            return False
+        # RFC 9110, 7.6.1: a list, which may take several lines; Twisted reads the first, cut at its spaces.
+        lines = request.requestHeaders.getRawHeaders(b"Connection", [])
+        return all(token.strip().lower() != b"close" for line in lines for token in line.split(b","))
 
     # The body, and what comes after it.
 
     def rawDataReceived(self, data: bytes) -> None:
-        if self._refused:
-            return
         self._body_received += len(data)
         super().rawDataReceived(data)
 
@@ -265,8 +263,6 @@ class EdgeChannel(HTTPChannel):
         super().allContentReceived()
 
     def requestDone(self, request: Any) -> None:
-        if self._refused:
-            return
         self._phase = "idle"
         self._set_deadline(IDLE_TIMEOUT)
         super().requestDone(request)

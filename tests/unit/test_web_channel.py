@@ -284,8 +284,9 @@ class TakenTests(EdgeCase):
             self.assertEqual((reply.code, reply.json), (202, {"status": "wait", "result": None}), target)
         self.assertEqual(self.ask(message("GET", "http://a/else")).code, 404)
         self.assertEqual(self.ask(message("GET", "ftp://a/")).code, 404)
-        reply = self.ask(post().replace(b"POST / ", b"POST http://localhost:8000/ "))
-        self.assertEqual(reply.json["task"], task)
+        for target in (b"http://localhost:8000/", b"http://a", b"http://a?b=c"):
+            reply = self.ask(post().replace(b"POST / ", b"POST " + target + b" "))
+            self.assertEqual(reply.json["task"], task)
 
     def test_length_with_zeros(self) -> None:
         """Leading zeros make no length long."""
@@ -443,6 +444,13 @@ class ConnectionTests(EdgeCase):
             self.reactor.run_for(1)
         self.assert_problem(client.reply(), 408, "too_slow")
         self.assertIn(self.reactor.seconds() - began, (BODY_GRACE + 10, BODY_GRACE + 11))
+
+    def test_slow_after_a_fast_one(self) -> None:
+        """Each body is judged by itself."""
+        client = self.connect().send(message("PUT", "/", b"x" * 60_000) + post()[:-10])
+        client.transport.clear()
+        self.reactor.run_for(BODY_GRACE + 1)
+        self.assert_problem(client.reply(), 408, "too_slow")
 
     def test_fast_enough_body(self) -> None:
         """A body that keeps the rate may take as long as it takes."""
