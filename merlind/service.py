@@ -240,11 +240,10 @@ class MerlindService(Service):
             reasons.append("stopping")
         try:
             await self.store.check()
-        except (StoreUnavailable, StoreBroken) as error:
-            reasons.append(f"storage: {error}")
-        else:
             if self.spool.free_bytes() < settings.min_free_bytes:
                 reasons.append("storage: the disk is almost full")
+        except (StoreUnavailable, StoreBroken, OSError) as error:
+            reasons.append(f"storage: {error}")
         if gateway.pending >= settings.max_pending:
             reasons.append("tasks: there are too many unfinished ones")
         if scheduler.misconfigured is not None:

@@ -64,6 +64,7 @@ class EdgeChannel(HTTPChannel):
     _deadline: float | None = None
     _body_began = 0.0
     _body_received = 0
+    _read_size = 0
     _phase = "idle"
     _input_ended = False
 
@@ -226,7 +227,7 @@ class EdgeChannel(HTTPChannel):
         self._body_received = 0
         self._set_deadline(BODY_GRACE)
         if (self.length is None or self.length > LARGE_BODY) and hasattr(self.transport, "bufferSize"):
-            self.transport.bufferSize = LARGE_READ
+            self._read_size, self.transport.bufferSize = self.transport.bufferSize, LARGE_READ
         expect = request.requestHeaders.getRawHeaders(b"Expect")
         if expect and expect[0].lower() == b"100-continue" and self._version == b"HTTP/1.1":
             self._send100Continue()
@@ -260,6 +261,9 @@ class EdgeChannel(HTTPChannel):
             return
         self._phase = "handling"
         self._set_deadline(None)
+        if self._read_size:
+            # Lines are split off what was read in a time that grows with its square.
+            self.transport.bufferSize, self._read_size = self._read_size, 0
         super().allContentReceived()
 
     def requestDone(self, request: Any) -> None:
