@@ -49,11 +49,17 @@ class LineLog:
         self._stream = stream
         self._render = render
         self._flush_call: IDelayedCall | None = None
+        self._ending = False
+
+    def end(self) -> None:
+        """Write each line at once from here on: no timer goes off any more, and a signal may end the process."""
+        self._ending = True
+        self._stream.flush()
 
     def __call__(self, event: LogEvent) -> None:
         self._stream.write(self._render(event))
         level = event.get("log_level")
-        if level is not None and level >= LogLevel.warn:
+        if self._ending or (level is not None and level >= LogLevel.warn):
             self._stream.flush()
         elif self._flush_call is None:
             self._flush_call = self._reactor.callLater(FLUSH_DELAY, self._flush)

@@ -26,6 +26,7 @@ from merlind.breaker import Breaker, BreakerState
 from merlind.clock import ServiceClock
 from merlind.datadir import DataDir
 from merlind.gateway import Gateway, Limits
+from merlind.log import LineLog
 from merlind.merlinface.api import Settings as StandInSettings
 from merlind.merlinface.api import make_site as make_stand_in
 from merlind.metrics import Metrics
@@ -97,7 +98,7 @@ class MerlindService(Service):
         self._data_dir = data_dir
         self._die = die
         self._ports: list[IListeningPort] = []
-        self.log_observer: ILogObserver | None = None
+        self.log_observer: LineLog | None = None
         self.clock = ServiceClock(reactor, database.service_time(data_dir.database))
         self.metrics = Metrics()
         self.spool = Spool(data_dir.spool, trusted_syncfs())

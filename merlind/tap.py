@@ -122,6 +122,8 @@ def makeService(options: Options) -> MerlindService:
     except OSError as error:
         raise SystemExit(f"merlind: {error.filename or data_dir.path} can't be used: {error.strerror}") from None
     service.log_observer = make_log(reactor, options)
+    if service.log_observer is not None:
+        reactor.addSystemEventTrigger("during", "shutdown", service.log_observer.end)
     reactor.addSystemEventTrigger("after", "startup", _take_signals)
     reactor.addSystemEventTrigger("before", "shutdown", _limit_the_end)
     return service

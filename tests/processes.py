@@ -15,7 +15,8 @@ from typing import Any, Self
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.client import Ledger, Reply, request
+from tests.client import GONE_AWAY, Ledger, Reply, request
+from tests.upstream import Exchange, Upstream
 
 TWISTD = [sys.executable, "-c", "from twisted.scripts.twistd import run; run()", "-n", "--pidfile="]
 """twistd of the interpreter that runs the tests, wherever its scripts are."""
@@ -212,6 +213,13 @@ class Merlind(Daemon):
             self._await_port(self.admin)
         return self
 
+    def serves(self) -> bool:
+        """Whether it answers just now."""
+        try:
+            return request(self.port, "OPTIONS").code == 204
+        except GONE_AWAY:
+            return False
+
     def get(self, task: int, wait: int | None = None) -> Reply:
         """Ask how a task stands; with ``wait``, have the answer held for so many seconds."""
         headers = {} if wait is None else {"Prefer": f"wait={wait}"}
@@ -243,9 +251,10 @@ class ProcessCase(SynchronousTestCase):
         self.folder = Path(self.mktemp()).absolute()
         self.folder.mkdir(mode=0o700, parents=True)
 
-    def merlind(self, *options: str, upstream: str = "embedded", **more: Any) -> Merlind:
-        """A merlind, not yet started."""
-        return Merlind(self.addCleanup, self.folder / "merlind", *options, upstream=upstream, **more)
+    def merlind(self, *options: str, upstream: str | None = None, **more: Any) -> Merlind:
+        """A merlind, not yet started, with an upstream that has each score at once unless another one is named."""
+        url = upstream or Upstream(self.addCleanup, Exchange.score).url
+        return Merlind(self.addCleanup, self.folder / "merlind", *options, upstream=url, **more)
 
     def merlinface(self, *options: str) -> MerlinFace:
         """A stand-in for the upstream, not yet started."""

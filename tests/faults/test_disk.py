@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 from merlind.merlinface.score import score_of_digest
-from tests.client import Load, png, post, request
+from tests.client import Load, png, post
 from tests.faults.support import ROUNDS, LoopCase, MountCase, Strace, library, spread
 from tests.processes import HOST, Merlind, ProcessCase, free_port, until
 from tests.upstream import Exchange, Upstream
@@ -38,7 +38,7 @@ class PowerLossTest(LoopCase):
         self.unmount()
         self.mount_image()
         merlind.spawn()
-        until(lambda: not merlind.running or self.serves(merlind), "the start")
+        until(lambda: not merlind.running or merlind.serves(), "the start")
         if not merlind.running:
             losses = ["everything"]
         else:
@@ -48,11 +48,6 @@ class PowerLossTest(LoopCase):
         merlind.kill()
         self.unmount()
         return losses, len(ledger.promises), load.tried
-
-    def serves(self, merlind: Merlind) -> bool:
-        with contextlib.suppress(OSError):
-            return request(merlind.port, "OPTIONS").code == 204
-        return False
 
     def test_power_loss(self) -> None:
         """Nothing that was acknowledged is lost, and the photos are whole."""

@@ -155,7 +155,7 @@ class TerminateTest(ProcessCase):
         ledger = self.ledger()
         for signals in (1, 2):
             merlind.start()
-            strace = Strace(self, merlind, "fsync,fdatasync,syncfs:delay_enter=700000")
+            strace = Strace(self, merlind, "fsync,fdatasync,syncfs:delay_enter=500000")
 
             def send(signals: int = signals) -> None:
                 photo = png()

@@ -40,7 +40,7 @@ class EndToEndTest(ProcessCase):
 
     def test_embedded(self) -> None:
         """With the stand-in inside, nothing else is needed."""
-        merlind = self.merlind().start()
+        merlind = self.merlind(upstream="embedded").start()
         received = post(merlind.port, "Ada", jpeg(), {"Prefer": "wait=30"})
         self.assertEqual((received.code, received.json()["result"]), (200, score("Ada", jpeg())))
 
@@ -74,7 +74,7 @@ class EndToEndTest(ProcessCase):
 
     def test_photo_leaves_the_disk(self) -> None:
         """No byte of a photo is left in any file of the data directory once its task is ready."""
-        merlind = self.merlind().start()
+        merlind = self.merlind(upstream="embedded").start()
         photo = png(100)
         task = post(merlind.port, "Ada", photo).json()["task"]
         self.assertEqual([hashlib.sha256(path.read_bytes()).digest() for path in merlind.spooled()],

@@ -150,3 +150,17 @@ class LineLogTests(SynchronousTestCase):
         for level in (LogLevel.warn, LogLevel.error, LogLevel.critical):
             self.log(event("x", level))
         self.assertEqual((self.stream.flushes, self.clock.getDelayedCalls()), (3, []))
+
+    def test_at_the_end(self) -> None:
+        """When the process is about to end, what waits is written, and then each line at once."""
+        written: list[str] = []
+        stream = io.StringIO()
+        self.patch(stream, "flush", lambda: written.append(stream.getvalue()))
+        clock = Clock()
+        log = LineLog(clock, stream, text_line)
+        log(event(task=1, what="waits"))
+        self.assertEqual(written, [])
+        log.end()
+        self.assertIn("task 1: waits", written[-1])
+        log(event(task=2, what="is last"))
+        self.assertIn("task 2: is last", written[-1])
