@@ -1,0 +1,133 @@
+"""The command line of the bench: ``python3 bench/run.py --help``."""
+
+import argparse
+import json
+import os
+import platform
+import resource
+import shutil
+import sqlite3
+import sys
+import time
+from pathlib import Path
+
+import uvloop
+
+from harness import plot, report, scaling
+from harness.common import FULL, QUICK
+from harness.processes import BENCH, Kind, snapshot
+from harness.workloads import WORKLOADS
+
+PEER = "fastapi"
+ENOUGH_DISK = 12 * 10**9
+"""Bytes that have to be free before a run."""
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="bench/run.py", description="Measure merlind against its peers.")
+    parser.add_argument("--only", default=",".join(WORKLOADS), help="workloads, such as W1,W2 (default: all)")
+    parser.add_argument("--rounds", type=int, default=5, help="how often each is run, interleaved (default: 5)")
+    parser.add_argument("--quick", action="store_true", help="short runs with fewer tasks, to see that it works")
+    parser.add_argument("--peers", default="fastapi,aiohttp", help="fastapi,aiohttp (default: both)")
+    parser.add_argument("--also", action="append", default=[], metavar="NAME=DIR", help="another tree of merlind's")
+    parser.add_argument("--scaling", action="store_true", help="merlind alone, with ever more tasks and connections")
+    parser.add_argument("--most", type=int, default=1_000_000, help="the most tasks of --scaling")
+    parser.add_argument("--name", default="latest", help="the results' name in bench/results/ (default: latest)")
+    return parser.parse_args()
+
+
+def kinds(options: argparse.Namespace) -> list[Kind]:
+    """merlind first, then other trees of it, then the peers."""
+    work = BENCH / ".work"
+    found = [Kind("merlind", snapshot(BENCH.parent, work / "tree"))]
+    for also in options.also:
+        name, _, tree = also.partition("=")
+        found.append(Kind(name, snapshot(Path(tree), work / f"tree-{name}")))
+    found += [Kind(name, app=f"{name}_app") for name in options.peers.split(",") if name]
+    return found
+
+
+def touch_memory() -> None:
+    """Use memory for a moment: an idle machine has given it back to its host, and gets it anew page by page."""
+    available = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    child = os.fork()
+    if child == 0:
+        held = bytearray(b"x") * min(4 * 2**30, available // 2)
+        os._exit(0 if held else 1)
+    os.waitpid(child, 0)
+
+
+def machine() -> dict[str, object]:
+    """What it was measured on."""
+    return {
+        "python": platform.python_version(),
+        "sqlite": sqlite3.sqlite_version,
+        "kernel": platform.release(),
+        "cores": os.cpu_count(),
+        "time": time.strftime("%Y-%m-%d %H:%M:%S"),
+        "command": "python3 bench/run.py " + " ".join(sys.argv[1:]),
+    }
+
+
+async def measure(options: argparse.Namespace, servers: list[Kind], work: Path) -> report.Runs:
+    """All rounds of all workloads, the servers taking turns."""
+    size = QUICK if options.quick else FULL
+    runs: report.Runs = {}
+    for workload in options.only.split(","):
+        run = WORKLOADS[workload]
+        touch_memory()
+        by_kind = runs.setdefault(workload, {kind.name: [] for kind in servers})
+        for round_number in range(options.rounds):
+            shift = round_number % len(servers)
+            for kind in servers[shift:] + servers[:shift]:
+                if shutil.disk_usage(work).free < ENOUGH_DISK:
+                    raise SystemExit("the disk is too full to measure on")
+                folder = work / f"{workload}-{round_number}-{kind.name}"
+                try:
+                    figures = await run(kind, folder, size)
+                except (RuntimeError, OSError) as error:
+                    # The others' hours are not lost for it.
+                    print(f"{workload} {round_number + 1} {kind.name}: FAILED, {error}", flush=True)
+                    continue
+                by_kind[kind.name].append(figures)
+                told = ", ".join(f"{name} {report.shown(value)}" for name, value in figures.items())
+                print(f"{workload} {round_number + 1} {kind.name}: {told}", flush=True)
+    return runs
+
+
+def main() -> None:
+    options = arguments()
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    unknown = set(options.only.split(",")) - set(WORKLOADS)
+    if unknown:
+        raise SystemExit(f"no such workloads: {', '.join(sorted(unknown))}; there are {', '.join(WORKLOADS)}")
+    work = BENCH / ".work" / f"run-{os.getpid()}"
+    work.mkdir(parents=True)
+    servers = kinds(options)
+    try:
+        if options.scaling:
+            size = QUICK if options.quick else FULL
+            series = uvloop.run(scaling.measure(servers[0], work, size, options.most))
+            print(scaling.table(series))
+            keep(f"{options.name}-scaling", {"scaling": series}, scaling.picture(series))
+            return
+        runs = uvloop.run(measure(options, servers, work))
+    finally:
+        # Only now: on ext4, making files gets dearer while many were just deleted.
+        shutil.rmtree(work, ignore_errors=True)
+    print("\n" + report.table(runs, [kind.name for kind in servers], PEER))
+    print("\n".join(report.health(runs)))
+    keep(options.name, {"runs": runs}, plot.gains(runs, servers[0].name, PEER))
+
+
+def keep(name: str, figures: dict[str, object], picture: str) -> None:
+    """Write the results, as figures and as a picture."""
+    results = BENCH / "results"
+    results.mkdir(exist_ok=True)
+    (results / f"{name}.json").write_text(json.dumps({"machine": machine(), **figures}, indent=1) + "\n", "utf-8")
+    (results / f"{name}.svg").write_text(picture, "utf-8")
+
+
+if __name__ == "__main__":
+    main()
