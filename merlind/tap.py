@@ -20,6 +20,7 @@ from merlind.datadir import DataDir, DataDirUnusable
 from merlind.log import LineLog, json_line, text_line
 from merlind.options import EnvironmentOptions, Option, count, endpoint, seconds
 from merlind.service import EMBEDDED, MerlindService, Settings
+from merlind.web.site import MAX_TURNED_AWAY
 
 _VISIBLE = re.compile(r"[\x21-\x7e]+")
 
@@ -157,11 +158,13 @@ def fit_open_files(settings: Settings, files: int) -> Settings:
     concurrency = min(settings.upstream_concurrency, max(1, files // 8))
     room = max(2, files - _OWN_FILES - 2 * concurrency)
     uploads = min(settings.max_uploads, max(1, room // 4))
+    # Those that are turned away are open for a moment too.
+    room = max(1, (room - uploads) // 2, room - uploads - MAX_TURNED_AWAY)
     return replace(
         settings,
         upstream_concurrency=concurrency,
         max_uploads=uploads,
-        max_connections=min(settings.max_connections, room - uploads),
+        max_connections=min(settings.max_connections, room),
     )
 
 

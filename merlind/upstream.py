@@ -3,13 +3,14 @@
 An exchange always ends with an outcome; whether to try again is the scheduler's to decide.
 """
 
+import errno
 import os
 import secrets
 from typing import IO, Any
 
 from hyperlink import EncodedURL
 from treq.client import HTTPClient
-from twisted.internet.defer import Deferred, fail
+from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.interfaces import IConsumer, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -27,6 +28,7 @@ from merlind.spool import Spool
 from merlind.task import Outcome, Task, Trouble
 
 _PIECE = 65536
+_SHORTAGES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 _EXTENSIONS = {
     "image/jpeg": "jpg",
     "image/png": "png",
@@ -80,6 +82,8 @@ class MerlinfaceClient:
             photo = open(self._spool.path(task.id), "rb", buffering=0)  # noqa: SIM115 (the body closes it)
             size = os.fstat(photo.fileno()).st_size
         except OSError as error:
+            if error.errno in _SHORTAGES:
+                return succeed(Trouble("too few open files"))
             return fail(PhotoLost(error.strerror))
         if size != task.photo.size:
             photo.close()

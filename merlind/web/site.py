@@ -16,7 +16,7 @@ from merlind.web.answer import NO_STORAGE, Answer, Refusal, problem
 from merlind.web.channel import EdgeChannel, TurnedAway
 
 MAX_TURNED_AWAY = 128
-"""How many connections past the cap are answered at a time; more are closed without a word."""
+"""How many connections past the cap are answered at a time, if the cap is not lower; more are closed without a word."""
 
 MAX_IGNORED_BODY = 65536
 """The longest body that is read and ignored where none is asked for, in bytes."""
@@ -184,7 +184,7 @@ class EdgeSite(Site):
     def buildProtocol(self, addr: IAddress | None) -> Any:
         if len(self._open) < self._max_connections:
             return super().buildProtocol(addr)
-        if self.turned_away < MAX_TURNED_AWAY:
+        if self.turned_away < min(MAX_TURNED_AWAY, self._max_connections):
             self.turned_away += 1
             return TurnedAway(self)
         return None

@@ -120,6 +120,8 @@ class NoRoomTest(MountCase):
     def setUp(self) -> None:
         super().setUp()
         self.scores: dict[str, float] = {}
+        self.room = threading.Event()
+        self.upstream = Upstream(self.addCleanup, self.answer_when_there_is_room)
 
     def fill(self, leave: int = 0) -> Path:
         """Fill the disk but for so many bytes; returns what fills it."""
@@ -131,25 +133,23 @@ class NoRoomTest(MountCase):
                 pass
         return filler
 
-    def answer_when_there_is(self, room: threading.Event, exchange: Exchange) -> object:
+    def answer_when_there_is_room(self, exchange: Exchange) -> object:
         """Answer at once, but those tasks that are to wait for room not before."""
         if exchange.kind == "upload":
             self.scores[exchange.name] = score_of_digest(exchange.name, exchange.sha256)
         name = exchange.name or exchange.retry_id
-        if name.startswith("waiting") and not room.is_set():
+        if name.startswith("waiting") and not self.room.is_set():
             return exchange.wait(name.replace(" ", "-"))
         return exchange.say(status="ready", result=self.scores[name.replace("-", " ")])
 
     def run_full(self, option: str, leaves: tuple[int, ...]) -> None:
         """Fill the disk under it and make room again, several times."""
         self.mount("-t", "tmpfs", "-o", "size=12m,mode=700", "tmpfs")
-        room = threading.Event()
-        upstream = Upstream(self.addCleanup, lambda exchange: self.answer_when_there_is(room, exchange))
-        merlind = self.merlind(option, upstream=upstream.url, data=self.mountpoint / "data").start()
+        merlind = self.merlind(option, upstream=self.upstream.url, data=self.mountpoint / "data").start()
         ledger = self.ledger()
         refused = 0
         for leave in leaves:
-            room.clear()
+            self.room.clear()
             ready = ledger.post(merlind.port, f"ready {leave}", png())
             self.assertEqual(merlind.get(ready, wait=30).code, 200)
             waiting = ledger.post(merlind.port, f"waiting {leave}", png())
@@ -169,7 +169,7 @@ class NoRoomTest(MountCase):
                 self.assertEqual(health.code, 503)
                 self.assertIn("storage", health.json()["reasons"][0])
             filler.unlink()
-            room.set()
+            self.room.set()
             again = ledger.post(merlind.port, f"again {leave}", png(500))
             self.assertEqual(merlind.get(again, wait=30).code, 200)
             self.assertEqual(merlind.health().code, 200)
@@ -194,7 +194,7 @@ class NoRoomTest(MountCase):
         taken = 0
         filler = self.fill(100_000)
         while True:
-            name, photo = f"photo {taken}", png(size)
+            name, photo = f"waiting {taken}", png(size)
             reply = post(merlind.port, name, photo)
             if reply.code == 503:
                 break
@@ -205,6 +205,7 @@ class NoRoomTest(MountCase):
         self.assertEqual(ledger.losses(merlind.port), [])
         self.assertTrue(merlind.running)
         filler.unlink()
+        self.room.set()
         ledger.post(merlind.port, name, photo)
         self.assertEqual(merlind.health().code, 200)
         self.drain(merlind, ledger)
@@ -216,7 +217,7 @@ class NoRoomTest(MountCase):
         """The spool alone is full, on a file system of its own."""
         self.mountpoint = self.folder / "data" / "spool"
         self.mount("-t", "tmpfs", "-o", "size=4m,mode=700", "tmpfs")
-        merlind = self.merlind("--min-free-bytes=0", data=self.folder / "data")
+        merlind = self.merlind("--min-free-bytes=0", upstream=self.upstream.url, data=self.folder / "data")
         self.run_full_in_part(merlind, 100)
 
     def test_database_full(self) -> None:
@@ -227,7 +228,7 @@ class NoRoomTest(MountCase):
         elsewhere.mkdir()
         self.mount("--bind", str(elsewhere), at=self.mountpoint / "spool")
         temporary = {"TMPDIR": str(self.mountpoint)}
-        merlind = self.merlind("--min-free-bytes=0", data=self.mountpoint, env=temporary)
+        merlind = self.merlind("--min-free-bytes=0", upstream=self.upstream.url, data=self.mountpoint, env=temporary)
         self.run_full_in_part(merlind, 8)
 
 

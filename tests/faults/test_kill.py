@@ -93,9 +93,9 @@ class KillTest(ProcessCase):
                 return exchange.say(status="ready", result=0.5)
             if exchange.nth > 1:
                 return exchange.wait(f"id-{exchange.name}")
-            # At first before the yes arrives, later after it does, when the id may be stored or not.
+            # Before the yes arrives, or just after it does, when the id may be stored or not.
             exchange.wait(f"id-{exchange.name}")
-            time.sleep(int(exchange.name) * 0.002)
+            time.sleep(int(exchange.name) % 3 * 0.001)
             os.kill(merlind.pid, signal.SIGKILL)
             return False
 

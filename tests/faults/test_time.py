@@ -5,7 +5,7 @@ import time
 
 from tests.client import png, post, request
 from tests.faults.support import library
-from tests.processes import HOST, ProcessCase, until
+from tests.processes import HOST, ProcessCase, free_port, until
 from tests.upstream import Exchange, Upstream
 
 DAYS = 2 * 86400
@@ -83,6 +83,27 @@ class FewFilesTest(ProcessCase):
         self.assert_no_traceback(merlind)
         self.figures(files=64, connections=200, processor_seconds_in_three=f"{spent:.2f}")
 
+    def test_tasks_outlive_a_shortage(self) -> None:
+        """With all files taken, photos can't be opened to be sent: their tasks wait, and get ready afterwards."""
+        port = free_port()
+        merlind = self.merlind("--poll-interval=0.05", upstream=f"http://{HOST}:{port}/api/", files=64).start()
+        ledger = self.ledger()
+        for number in range(20):
+            ledger.post(merlind.port, str(number), png())
+        Upstream(self.addCleanup, Exchange.score, port)
+        floods = 0
+        end = time.monotonic() + 4
+        while time.monotonic() < end:
+            clients = [socket.create_connection((HOST, merlind.port)) for _ in range(100)]
+            time.sleep(0.2)
+            for client in clients:
+                client.close()
+            floods += 1
+        until(merlind.serves, "it to serve again")
+        self.drain(merlind, ledger)
+        self.assert_no_traceback(merlind)
+        self.figures(files=64, floods=floods, tasks=20, losses=0)
+
     def test_many_uploads(self) -> None:
         """More uploads at once than there are files for: those that are taken are kept, the others get 503."""
         merlind = self.merlind(files=64).start()
@@ -98,6 +119,7 @@ class FewFilesTest(ProcessCase):
                 client.sendall(f"{head}Content-Length: 5000\r\n\r\n{body}".encode() + png())
             except OSError:
                 refused += 1
+        time.sleep(2)  # to see all that it answers
         self.assertTrue(merlind.running)
         for client in clients:
             try:
@@ -109,6 +131,7 @@ class FewFilesTest(ProcessCase):
                 refused += 1
             client.close()
         self.assertGreater(taken, 0)
+        self.assertGreater(refused, 0)
         until(lambda: merlind.spooled() == [], "the uploads to be dropped")
         until(merlind.serves, "it to serve again")
         self.assert_no_traceback(merlind)

@@ -146,6 +146,9 @@ class ServiceCase(SynchronousTestCase):
         self.service.privilegedStartService()
         self.service.startService()
         self.turn()
+        # Photos that are being sent are closed, whether the test waits for the end of the service or not.
+        self.addCleanup(self.reactor.run_for, 0.1)
+        self.addCleanup(self.service.scheduler.stop, 0)
         return self.service
 
     def stop(self) -> list[Any]:

@@ -24,6 +24,7 @@ from merlind import database, tap
 from merlind.datadir import DataDir
 from merlind.log import LineLog
 from merlind.service import Settings
+from merlind.web.site import MAX_TURNED_AWAY
 from tests.unit.support import Reactor
 from twisted.plugins import merlind_plugin
 
@@ -196,7 +197,8 @@ class OpenFilesTests(TapCase):
             exchanges, uploads, connections = self.settings(files)
             self.assertTrue(min(exchanges, uploads, connections) >= 1, files)
             if files >= 64:
-                self.assertLessEqual(tap._OWN_FILES + 2 * exchanges + uploads + connections, files)
+                turned_away = min(MAX_TURNED_AWAY, connections)
+                self.assertLessEqual(tap._OWN_FILES + 2 * exchanges + uploads + connections + turned_away, files)
 
     def test_not_raised(self) -> None:
         """What was asked for is never exceeded."""
@@ -222,8 +224,8 @@ class MakeServiceTests(TapCase):
         self.assertEqual(sorted(path.name for path in self.folder.iterdir()), ["lock", "spool", "tasks.sqlite"])
         self.assertEqual(os.umask(0o077), 0o077)
         self.assertEqual(self.reactor.tcpServers, [])
-        self.assertEqual(service._settings.max_connections, 126)
-        self.assertEqual(service.site._max_connections, 126)
+        self.assertEqual(service._settings.max_connections, 63)
+        self.assertEqual(service.site._max_connections, 63)
         self.assertIsInstance(service.log_observer, LineLog)
         self.assertIn(("before", "shutdown", tap._limit_the_end), [trigger[:3] for trigger in self.triggers])
         self.assertEqual((self.signals[signal.SIGTERM], self.alarms), (f"default {signal.SIGTERM}", []))

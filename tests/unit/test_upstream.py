@@ -1,8 +1,10 @@
 """The client of merlinface, over a wire: what it sends byte for byte, and how each exchange ends."""
 
+import builtins
 import errno
 import gzip
 import json
+import os
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
@@ -441,6 +443,17 @@ class PhotoTests(ClientCase):
             failure = self.failureResultOf(self.client.upload(task), PhotoLost)
             self.assertEqual(failure.getErrorMessage(), f"{size} bytes of {len(JPEG)}")
             self.assertEqual(self.reactor.tcpClients, [])
+
+    def test_no_file_to_open_it_with(self) -> None:
+        """A shortage of open files is no loss: it is trouble, and passes."""
+
+        def refuse(*args: object, **kwargs: object) -> None:
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+        task = self.task()
+        self.patch(builtins, "open", refuse)
+        self.assertEqual(self.successResultOf(self.client.upload(task)), Trouble("too few open files"))
+        self.assertEqual(self.reactor.tcpClients, [])
 
     def test_lost_under_way(self) -> None:
         """One that becomes shorter, or can't be read, while it is sent ends the exchange."""
