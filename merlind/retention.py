@@ -1,6 +1,7 @@
 """Ends what is kept: results past their retention, and photos that outlived their task."""
 
 from collections.abc import Iterator
+from itertools import islice
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
@@ -34,10 +35,10 @@ class Retention:
         self._running = False
         self._swept = 0
 
-    def start(self, photos: list[int]) -> None:
-        """Begin; ``photos`` are the numbers of the tasks whose photos were in the spool before the start."""
+    def start(self, photos: Iterator[int]) -> None:
+        """Begin; ``photos`` are the numbers of the tasks whose photos are in the spool."""
         self._running = True
-        self._sweep_photos(photos[i : i + _PAGE] for i in range(0, len(photos), _PAGE))
+        self._sweep_photos(photos)
         self._sweep()
 
     def stop(self) -> None:
@@ -47,10 +48,17 @@ class Retention:
             self._timer.cancel()
             self._timer = None
 
-    def _sweep_photos(self, pages: Iterator[list[int]]) -> None:
-        page = next(pages, None)
-        if page is not None and self._running:
-            self._store.sweep_photos(page).addCallbacks(lambda _: self._sweep_photos(pages), self._failed)
+    def _sweep_photos(self, photos: Iterator[int]) -> None:
+        if not self._running:
+            return
+        try:
+            page = list(islice(photos, _PAGE))
+        except OSError as error:
+            self._log.warn("the spool can't be swept: {why}", why=error.strerror)
+            return
+        # One that came since the start was put there by a transaction that is over before the store looks for its task.
+        if page:
+            self._store.sweep_photos(page).addCallbacks(lambda _: self._sweep_photos(photos), self._failed)
 
     def _sweep(self) -> None:
         self._timer = None

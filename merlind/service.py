@@ -103,7 +103,6 @@ class MerlindService(Service):
         self.metrics = Metrics()
         self.spool = Spool(data_dir.spool, trusted_syncfs())
         self.spool.prepare()
-        self._photos_before = self.spool.stored()
         self.pool = make_pool_of(
             "sqlite3",
             str(data_dir.database),
@@ -192,8 +191,7 @@ class MerlindService(Service):
         if self._settings.upstream == EMBEDDED:
             self._log.warn("the upstream is the embedded stand-in: its scores mean nothing")
         self.gateway.start()
-        self.retention.start(self._photos_before)
-        self._photos_before = []
+        self.retention.start(self.spool.stored())
 
     # Stopping.
 

@@ -11,7 +11,7 @@ import itertools
 import os
 import platform
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -147,13 +147,12 @@ class Spool:
         finally:
             os.close(descriptor)
 
-    def stored(self) -> list[int]:
-        """The numbers of the tasks whose photos are in place."""
-        return [
-            int(entry.name)
-            for entry in os.scandir(self._folder)
-            if entry.name.isascii() and entry.name.isdigit() and 0 < int(entry.name) <= MAX_TASK_ID
-        ]
+    def stored(self) -> Iterator[int]:
+        """The numbers of the tasks whose photos are in place, read as they are asked for. Raises OSError."""
+        with os.scandir(self._folder) as entries:
+            for entry in entries:
+                if entry.name.isascii() and entry.name.isdigit() and 0 < int(entry.name) <= MAX_TASK_ID:
+                    yield int(entry.name)
 
 
 def remove(path: str) -> None:

@@ -407,3 +407,12 @@ def configure_fast(connection: sqlite3.Connection) -> None:
 def open_files() -> set[str]:
     """The paths of the files that this process has open."""
     return {os.path.realpath(f"/proc/self/fd/{fd}") for fd in os.listdir("/proc/self/fd")}
+
+
+def raising(error: BaseException) -> Callable[..., Any]:
+    """Something to patch a function with, so that it fails."""
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        raise error
+
+    return call

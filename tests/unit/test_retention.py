@@ -1,5 +1,8 @@
 """What is kept ends: results past their time, photos with their task."""
 
+import errno
+import os
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,7 +13,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from merlind import retention as retention_module
 from merlind.retention import LONGEST_PAUSE, Retention
 from merlind.task import Done, Refused, Task, TaskError, give_up
-from tests.unit.support import JPEG, Core, fail_on, sqlite_error
+from tests.unit.support import JPEG, Core, fail_on, raising, sqlite_error
 
 DAY = 86400.0
 
@@ -29,8 +32,8 @@ class RetentionCase(SynchronousTestCase):
         self.retention = Retention(core.reactor, core.clock, core.gateway, core.store, seconds)
         return self.retention
 
-    def start(self, seconds: float = 30 * DAY, photos: list[int] | None = None) -> None:
-        self.make(seconds).start(photos or [])
+    def start(self, seconds: float = 30 * DAY, photos: Iterable[int] = ()) -> None:
+        self.make(seconds).start(iter(photos))
         self.core.settle()
 
     def over(self, count: int) -> list[Task]:
@@ -182,6 +185,21 @@ class PhotoTests(RetentionCase):
         self.start(photos=self.core.spool.stored())
         self.assertEqual(self.core.files(), [])
         self.assertTrue(self.core.watch.count("BEGIN") - before >= 3)
+
+    def test_new_ones_stay(self) -> None:
+        """A photo that came after the start is no stray, though the sweep comes to it."""
+        self.core.upstream.script = lambda exchange: None
+        task = self.core.submit()
+        self.start(photos=[task.id])
+        self.assertEqual(self.core.files(), [str(task.id)])
+
+    def test_not_listed(self) -> None:
+        """A folder that can't be listed ends the sweep of photos, and nothing else."""
+        self.patch(os, "scandir", raising(OSError(errno.EIO, "Input/output error")))
+        tasks = self.over(1)
+        self.start(1.0, self.core.spool.stored())
+        self.core.reactor.run_for(3)
+        self.assertEqual(self.there(tasks), [False])
 
     def test_gone_when_over(self) -> None:
         """However a task ends, its photo's bytes are in no file."""

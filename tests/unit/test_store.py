@@ -3,7 +3,6 @@
 import errno
 import os
 import sqlite3
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from merlind import store as store_module
 from merlind.database import service_time
 from merlind.store import MAX_BATCH, Accepted, StoreBroken, StoreUnavailable
 from merlind.task import Done, Policy, State, Task, TaskError, Trouble, Wait, advance, fail
-from tests.unit.support import EPOCH, JPEG, Core, fail_on, make_task, sqlite_error
+from tests.unit.support import EPOCH, JPEG, Core, fail_on, make_task, raising, sqlite_error
 
 POLICY = Policy(2.0, 1000.0, lambda: 1.0)
 NO = TaskError("upstream_422", "no face")
@@ -27,13 +26,6 @@ def ready(task: Task, wall: float = EPOCH) -> Task:
 
 def failed(task: Task, wall: float = EPOCH) -> Task:
     return fail(task, NO, wall)
-
-
-def raising(error: BaseException) -> Callable[..., Any]:
-    def call(*args: Any, **kwargs: Any) -> Any:
-        raise error
-
-    return call
 
 
 class StoreCase(SynchronousTestCase):
