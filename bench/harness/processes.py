@@ -1,6 +1,7 @@
 """The processes under test and the fake upstream: started on free ports, watched through /proc, ended by their ids."""
 
 import asyncio
+import compileall
 import json
 import os
 import shutil
@@ -166,4 +167,5 @@ def snapshot(tree: Path, to: Path) -> Path:
     shutil.rmtree(to, ignore_errors=True)
     for part in ("merlind", "twisted"):
         shutil.copytree(tree / part, to / part, ignore=shutil.ignore_patterns("__pycache__", "dropin.cache"))
+        compileall.compile_dir(to / part, quiet=1)  # as an installation does
     return to
