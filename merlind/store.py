@@ -5,6 +5,7 @@ removed after the commit that ends their task.
 """
 
 import errno
+import json
 import sqlite3
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
@@ -41,6 +42,7 @@ _UPDATE = (
 )
 _SAME = f"SELECT {_COLUMNS} FROM task WHERE sha256 = ? AND user = ? AND name = ?"
 _BY_ID = f"SELECT {_COLUMNS} FROM task WHERE id = ?"
+_BY_IDS = f"SELECT {_COLUMNS} FROM task WHERE id IN (SELECT value FROM json_each(?))"
 _PAGE = f"SELECT {_COLUMNS} FROM task WHERE finished IS NULL AND (due, id) > (?, ?) ORDER BY due, id LIMIT ?"
 _OLDEST = "SELECT min(since) FROM task INDEXED BY task_due WHERE finished IS NULL"
 _OLD = f"SELECT {_COLUMNS} FROM task WHERE finished IS NOT NULL AND finished <= ? ORDER BY finished LIMIT ?"
@@ -137,6 +139,7 @@ class Store:
         self._new_id = new_id
         self._on_broken = on_broken
         self._waiting: deque[_Operation[Any]] = deque()
+        self._asked: list[tuple[int, Deferred[Task | None]]] | None = None
         self._busy = False
         self._unmoved = 0
         self._idle: list[Deferred[None]] = []
@@ -168,8 +171,16 @@ class Store:
         return self._write("delete", lambda cursor, changes: _delete(cursor, changes, task_id, user))
 
     def get(self, task_id: int) -> "Deferred[Task | None]":
-        """The task, if there is one."""
-        return self._read("get", lambda cursor: _one(cursor.execute(_BY_ID, (task_id,))))
+        """The task, if there is one. Those that are asked for in a row share a query if they have to wait."""
+        d: Deferred[Task | None] = Deferred()
+        if self._asked is not None and len(self._asked) < MAX_BATCH:
+            self._asked.append((task_id, d))
+            return d
+        asked = [(task_id, d)]
+        found = self._read("get", lambda cursor: _by_ids(cursor, [task_id for task_id, _ in asked]))
+        found.addCallbacks(_tell, _tell_failure, callbackArgs=(asked,), errbackArgs=(asked,))
+        self._asked = asked if self._waiting else None
+        return d
 
     def page(self, after: tuple[float, int], limit: int) -> "Deferred[list[Task]]":
         """The next ``limit`` unfinished tasks in order of (due, id), behind the place ``after``."""
@@ -226,6 +237,7 @@ class Store:
         if self._broken is not None:
             operation.done.errback(self._broken)
             return operation.done
+        self._asked = None
         self._waiting.append(operation)
         self._pump()
         return operation.done
@@ -239,6 +251,7 @@ class Store:
                 d.callback(None)
             return
         batch = [self._waiting.popleft() for _ in range(min(MAX_BATCH, len(self._waiting)))]
+        self._asked = None
         self._busy = True
         self._pool.runWithConnection(self._run_batch, batch, self._clock.now()).addErrback(
             lambda failure: [self._judge_failure(failure)] * len(batch)
@@ -275,6 +288,7 @@ class Store:
         self._broken = broken
         waiting = list(self._waiting)
         self._waiting.clear()
+        self._asked = None
         self._on_broken(str(broken))
         for operation in waiting:
             operation.done.errback(broken)
@@ -399,6 +413,22 @@ class Store:
                 self._log.info("a task number was taken, and another one drawn")
             else:
                 return numbered
+
+
+def _by_ids(cursor: Cursor, task_ids: list[int]) -> dict[int, Task]:
+    # A query for each would give up the interpreter's lock, and wait for it, several times as often.
+    rows = cursor.execute(_BY_IDS, (json.dumps(task_ids),)).fetchall()
+    return {row[0]: _task(row) for row in rows}
+
+
+def _tell(found: dict[int, Task], asked: "list[tuple[int, Deferred[Task | None]]]") -> None:
+    for task_id, d in asked:
+        d.callback(found.get(task_id))
+
+
+def _tell_failure(failure: Failure, asked: "list[tuple[int, Deferred[Task | None]]]") -> None:
+    for _, d in asked:
+        d.errback(failure)
 
 
 def _save(cursor: Cursor, changes: _Changes, task: Task) -> None:

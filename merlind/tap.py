@@ -27,6 +27,9 @@ _VISIBLE = re.compile(r"[\x21-\x7e]+")
 _OWN_FILES = 24
 """How many files merlind has open besides connections, uploads and exchanges."""
 
+_SWITCH_INTERVAL = 0.0005
+"""Seconds for which the reactor goes on when the database's thread wants to run: it soon waits for the disk again."""
+
 LAST_MOMENT = 0.5
 """Seconds from a fault of the disk to the end of the process."""
 
@@ -112,6 +115,7 @@ def makeService(options: Options) -> MerlindService:
     reactor: Any = global_reactor
     os.umask(0o077)
     use_monotonic_time(reactor)
+    sys.setswitchinterval(_SWITCH_INTERVAL)
     settings = fit_open_files(make_settings(options), raise_open_files())
     data_dir = DataDir(settings.data_dir)
     try:

@@ -317,6 +317,36 @@ class GroupCommitTests(StoreCase):
         self.core.settle()
         self.assertEqual(told, ["first", "save", "ready", "ready", "None"])
 
+    def test_shared_query(self) -> None:
+        """Those that ask one after the other while they wait share one query, and each is told of its own task."""
+        tasks = [self.core.accept(photo=b"%d" % n) for n in range(2)]
+        before = self.watch.count("SELECT id")
+        asked = [tasks[0].id, 999, tasks[1].id, tasks[0].id]
+        first = self.store.get(tasks[1].id)
+        found = [self.store.get(task_id) for task_id in asked]
+        self.core.settle()
+        self.assertEqual(self.watch.count("SELECT id") - before, 2)
+        self.assertEqual([self.successResultOf(d) for d in found], [tasks[0], None, tasks[1], tasks[0]])
+        self.assertEqual(self.successResultOf(first), tasks[1])
+
+    def test_shared_query_is_bounded(self) -> None:
+        """No more than a transaction's most share it."""
+        before = self.watch.count("SELECT id")
+        found = [self.store.get(n) for n in range(MAX_BATCH + 2)]
+        self.core.settle()
+        self.assertEqual(self.watch.count("SELECT id") - before, 3)
+        self.assertEqual([self.successResultOf(d) for d in found], [None] * (MAX_BATCH + 2))
+
+    def test_shared_query_is_sealed(self) -> None:
+        """Who asks when the query is under way gets one of his own."""
+        self.store.census()
+        self.store.get(1)
+        self.store.save(make_task())
+        late = self.store.get(2)
+        self.core.settle()
+        self.assertIsNone(self.successResultOf(late))
+        self.assertIsNone(self.now(self.store.get(3)))
+
     def test_reading_alone(self) -> None:
         """What only reads takes no lock."""
         self.now(self.store.census())
