@@ -56,4 +56,12 @@ def make_app(data: Path, upstream: str, poll: float) -> FastAPI:
 
 if __name__ == "__main__":
     app = make_app(Path(sys.argv[2]), sys.argv[3], float(sys.argv[4]))
-    uvicorn.run(app, host="127.0.0.1", port=int(sys.argv[1]), loop="uvloop", http="httptools", backlog=1024)
+    uvicorn.run(
+        app,
+        host="127.0.0.1",
+        port=int(sys.argv[1]),
+        loop="uvloop",
+        http="httptools",
+        backlog=1024,
+        timeout_keep_alive=60,
+    )
