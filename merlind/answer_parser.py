@@ -1,6 +1,7 @@
 """Reads one HTTP/1.1 answer from bytes as they come, strictly and up to a size. Knows no connection."""
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 
 MAX_ANSWER = 65536
@@ -36,7 +37,8 @@ class AnswerParser:
         self._keep_alive = False
         self._retry_after: str | None = None
         self._length: int | None = None
-        self._read = self._read_head
+        # A function and not a method: what refers to itself is left to the garbage collector.
+        self._read: Callable[[AnswerParser], Answer | None] = AnswerParser._read_head
         self._pieces: list[bytes] = []
 
     def feed(self, data: bytes) -> Answer | None:
@@ -45,11 +47,11 @@ class AnswerParser:
         if self._received > MAX_ANSWER:
             raise BadAnswer("answer too large")
         self._buffer += data
-        return self._read()
+        return self._read(self)
 
     def end(self) -> Answer:
         """The connection ended; returns the answer if that is what ends it."""
-        if self._read != self._read_to_the_end:
+        if self._read is not AnswerParser._read_to_the_end:
             raise BadAnswer("answer cut short")
         return self._answer(bytes(self._buffer[self._place :]), keep_alive=False)
 
@@ -64,7 +66,7 @@ class AnswerParser:
             if self._code < 200:
                 continue  # an interim answer (RFC 9110, 15.2)
             self._read_headers(lines, newer=found[1] == b"1")
-            return self._read()
+            return self._read(self)
         return None
 
     def _read_headers(self, lines: list[bytes], newer: bool) -> None:
@@ -81,19 +83,19 @@ class AnswerParser:
         self._keep_alive = newer and b"close" not in options
         codings, lengths = found.get(b"transfer-encoding"), found.get(b"content-length")
         if self._code in (204, 304):
-            self._length, self._read = 0, self._read_length
+            self._length, self._read = 0, AnswerParser._read_length
         elif codings is not None:
             if lengths is not None or [c.lower() for c in codings] != [b"chunked"]:
                 raise BadAnswer("malformed framing")
-            self._read = self._read_chunks
+            self._read = AnswerParser._read_chunks
         elif lengths is not None:
             if len(set(lengths)) != 1 or not lengths[0].isdigit() or len(lengths[0]) > 15:
                 raise BadAnswer("malformed framing")
-            self._length, self._read = int(lengths[0]), self._read_length
+            self._length, self._read = int(lengths[0]), AnswerParser._read_length
             if self._length > MAX_ANSWER:
                 raise BadAnswer("answer too large")
         else:
-            self._read = self._read_to_the_end
+            self._read = AnswerParser._read_to_the_end
 
     def _read_length(self) -> Answer | None:
         assert self._length is not None, "set with the headers"
@@ -114,8 +116,8 @@ class AnswerParser:
             length = int(size[1], 16)
             if length == 0:
                 self._place = line_end + 2
-                self._read = self._read_trailers
-                return self._read()
+                self._read = AnswerParser._read_trailers
+                return self._read(self)
             end = line_end + 2 + length
             if len(self._buffer) < end + 2:
                 return None

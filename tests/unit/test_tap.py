@@ -1,5 +1,6 @@
 """The twistd plugin's side: the service that the options make, and how a start or an end is told of."""
 
+import gc
 import io
 import json
 import os
@@ -41,6 +42,9 @@ class TapCase(SynchronousTestCase):
         self.patch(twisted.internet, "reactor", self.reactor)
         self.addCleanup(os.umask, os.umask(0o022))
         self.addCleanup(sys.setswitchinterval, sys.getswitchinterval())
+        self.addCleanup(gc.set_threshold, *gc.get_threshold())
+        self.frozen: list[bool] = []
+        self.patch(gc, "freeze", lambda: self.frozen.append(True))
         self.limit = (1024, 1024)
         self.patch(resource, "getrlimit", lambda kind: self.limit)
         self.patch(resource, "setrlimit", self.set_limit)
@@ -225,6 +229,7 @@ class MakeServiceTests(TapCase):
         self.assertEqual(sorted(path.name for path in self.folder.iterdir()), ["lock", "spool", "tasks.sqlite"])
         self.assertEqual(os.umask(0o077), 0o077)
         self.assertAlmostEqual(sys.getswitchinterval(), 0.0005)
+        self.assertEqual((gc.get_threshold(), self.frozen), ((5_000, 20, 100), [True]))
         self.assertEqual(self.reactor.tcpServers, [])
         self.assertEqual(service._settings.max_connections, 63)
         self.assertEqual(service.site._max_connections, 63)
