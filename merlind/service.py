@@ -14,10 +14,11 @@ from twisted.enterprise.adbapi import ConnectionPool
 from twisted.internet.defer import Deferred, gatherResults, maybeDeferred
 from twisted.internet.endpoints import serverFromString
 from twisted.internet.error import CannotListenError
-from twisted.internet.interfaces import IListeningPort, IProtocolFactory
+from twisted.internet.interfaces import IDelayedCall, IListeningPort, IProtocolFactory
 from twisted.internet.task import deferLater
 from twisted.logger import ILogObserver, Logger
 from twisted.python.failure import Failure
+from twisted.web.resource import IResource
 from twisted.web.server import Site
 
 from merlind import database
@@ -27,8 +28,6 @@ from merlind.clock import ServiceClock
 from merlind.datadir import DataDir
 from merlind.gateway import Gateway, Limits
 from merlind.log import LineLog
-from merlind.merlinface.api import Settings as StandInSettings
-from merlind.merlinface.api import make_site as make_stand_in
 from merlind.metrics import Metrics
 from merlind.retention import Retention
 from merlind.scheduler import Scheduler
@@ -36,9 +35,10 @@ from merlind.spool import Spool, trusted_syncfs
 from merlind.store import Store, StoreBroken, StoreUnavailable
 from merlind.task import MAX_TASK_ID, Policy, State
 from merlind.upstream import MerlinfaceClient
-from merlind.web.admin import Admin
-from merlind.web.resource import EntryPoint
+from merlind.web.entry import EntryPoint
+from merlind.web.late import LateResource
 from merlind.web.site import EdgeSite
+from merlind.web.status import StatusAnswers
 
 EMBEDDED = "embedded"
 """The upstream that is the stand-in, inside this process."""
@@ -46,6 +46,9 @@ EMBEDDED = "embedded"
 BACKLOG = 1024
 """How many connections may queue to be taken, unless an endpoint says otherwise: Twisted's 50 are too few for a burst,
 and who finds the queue full tries again after a second."""
+
+LOAD_AFTER = 0.25
+"""Seconds after which the router is loaded: until then those are served who have waited for the start."""
 
 STALL = 300.0
 """Seconds without a good exchange, while tasks are due, after which merlind is not ready."""
@@ -117,18 +120,19 @@ class MerlindService(Service):
         limits = Limits(settings.max_pending, settings.min_free_bytes, settings.max_uploads, settings.max_upload_bytes)
         self.gateway = Gateway(self.store, self.spool, limits)
         self.retention = Retention(reactor, self.clock, self.gateway, self.store, settings.retention)
-        entry = EntryPoint(reactor, self.gateway, self.metrics, settings.max_photo_bytes, settings.poll_interval)
+        status = StatusAnswers(self.gateway, settings.poll_interval)
+        self._router = LateResource(lambda: _make_routes(reactor, self.gateway, self.metrics, status))
+        entry = EntryPoint(self.gateway, status, settings.max_photo_bytes, self._router)
         self.site = EdgeSite(
             reactor,
-            entry.app.resource(),
-            entry.receive,
-            entry.at_hand,
+            entry,
             self.metrics,
             settings.max_connections,
             settings.min_rate,
         )
-        admin = Admin(self.metrics, self.readiness, self._refresh_oldest)
-        self._admin_site = _QuietSite(admin.app.resource(), reactor=reactor, timeout=60)
+        admin = LateResource(lambda: _make_admin(self.metrics, self.readiness, self._refresh_oldest))
+        self._admin_site = _QuietSite(admin, reactor=reactor, timeout=60)
+        self._loading: IDelayedCall | None = None
         self._oldest: float | None = None
         self._define_gauges()
 
@@ -144,7 +148,7 @@ class MerlindService(Service):
         settings = self._settings
         url = settings.upstream
         if url == EMBEDDED:
-            site = make_stand_in(self._reactor, StandInSettings())
+            site = _make_stand_in(self._reactor)
             address: Any = self._listen("tcp:0:interface=127.0.0.1", site).getHost()
             url = f"http://127.0.0.1:{address.port}/api/"
         self._agent = KeepAliveAgent(self._reactor, url)
@@ -192,6 +196,7 @@ class MerlindService(Service):
             self._log.warn("the upstream is the embedded stand-in: its scores mean nothing")
         self.gateway.start()
         self.retention.start(self.spool.stored())
+        self._loading = self._reactor.callLater(LOAD_AFTER, self._router.load)
 
     # Stopping.
 
@@ -203,6 +208,8 @@ class MerlindService(Service):
     async def _stop(self) -> None:
         self._log.info("stopping")
         self.gateway.draining = True
+        if self._loading is not None and self._loading.active():
+            self._loading.cancel()
         self.retention.stop()
         await _stop_listening(self._public_ports)
         self.gateway.release()
@@ -303,6 +310,27 @@ class _QuietSite(Site):
 
     def stopFactory(self) -> None:
         """Nothing to close."""
+
+
+# What the router is part of is imported when it is made: that takes a third of the start, and no status needs it.
+
+
+def _make_routes(*parts: Any) -> IResource:
+    from merlind.web.routes import Routes
+
+    return Routes(*parts).app.resource()
+
+
+def _make_admin(*parts: Any) -> IResource:
+    from merlind.web.admin import Admin
+
+    return Admin(*parts).app.resource()
+
+
+def _make_stand_in(reactor: Any) -> Site:
+    from merlind.merlinface.api import Settings, make_site
+
+    return make_site(reactor, Settings())
 
 
 async def _stop_listening(ports: Iterable[IListeningPort]) -> None:

@@ -94,6 +94,9 @@ def retry_after(seconds: float) -> tuple[bytes, bytes]:
     return b"Retry-After", b"%d" % max(1, math.ceil(seconds))
 
 
+NOT_ALLOWED = problem(405, "method_not_allowed", "this method is not allowed here", (b"Allow", ALLOW))
+"""The entry point has no such method."""
+
 NO_STORAGE = unavailable("storage", "the server can't store anything just now")
 """The disk is full, or can't be written to."""
 

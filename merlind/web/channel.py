@@ -159,11 +159,23 @@ class EdgeChannel(HTTPChannel):
                 self.transport.abortConnection()
             return
         if self._phase == "idle":
+            if not (self._buffer or self._busyReceiving) and self._answered_at_once(data):
+                return
             self._phase = "headers"
             self._set_deadline(HEADER_TIMEOUT)
         super().dataReceived(data)
         if self._input_ended and not self._busyReceiving:
             self.readConnectionLost()  # it was pipelined
+
+    def _answered_at_once(self, data: bytes) -> bool:
+        """Answer what needs no parsing: a plain request that came in one piece on a connection without another."""
+        answer = None if self.site.draining else self.site.entry.at_once(data)
+        if answer is None:
+            return False
+        self._set_deadline(IDLE_TIMEOUT)
+        self.transport.write(answer.to_bytes())
+        self.site.answered(b"GET", answer.code)
+        return True
 
     def close_if_idle(self) -> None:
         """Close it unless a request is on it; then it closes with its answer."""
@@ -190,6 +202,9 @@ class EdgeChannel(HTTPChannel):
             self.refuse(problem(414, "uri_too_long", "the request line is too long"))
 
     def lineReceived(self, line: bytes) -> None:
+        if self._phase == "idle":  # it came in one piece with the request before it
+            self._phase = "headers"
+            self._set_deadline(HEADER_TIMEOUT)
         if self._receivedHeaderSize + len(line) > self.totalHeadersSize:
             self._refuse_size()
         elif self._reading_headers() and line[:1] in (b" ", b"\t"):

@@ -1,6 +1,5 @@
 """The public HTTP server: connections up to a cap, requests that stream, and a line of log for each answer."""
 
-from collections.abc import Callable
 from typing import Any, Protocol
 from urllib.parse import unquote_to_bytes
 
@@ -65,7 +64,7 @@ class EdgeRequest(Request):
         self.began = self.site.reactor.seconds()
         self.method, self.uri, self.clientproto = method, target, version
         self.path, _, self.query = target.partition(b"?")
-        self.receiver = self.site.receive(self, length)
+        self.receiver = self.site.entry.receive(self, length)
 
     def gotLength(self, length: int | None) -> None:
         """Nothing: ``begin`` does more."""
@@ -86,7 +85,7 @@ class EdgeRequest(Request):
         self.process()
 
     def process(self) -> None:
-        answer = self.site.at_hand(self)
+        answer = self.site.entry.before_routing(self)
         if isinstance(answer, Deferred):
             answer.addCallback(self.send).addErrback(lambda failure: _done(self.processingFailed(failure)))
             return
@@ -142,12 +141,23 @@ def _done(_: Failure) -> None:
     """The failure has been answered and logged."""
 
 
-class EdgeSite(Site):
-    """The factory of the public listener's connections.
+class Entry(Protocol):
+    """What the requests are for, asked in this order; the first that answers does."""
 
-    ``receive`` is asked, when a request's headers are in, for what takes its body; it may refuse the request.
-    ``at_hand`` is asked for the answer when the body is in; if it has none to give, the resource is.
-    """
+    resource: IResource
+
+    def at_once(self, request: bytes) -> Answer | None:
+        """The answer to the bytes of what may be one whole request, if it needs no parsing: GETs alone."""
+
+    def receive(self, request: EdgeRequest, length: int | None) -> BodyReceiver | None:
+        """What takes the body, when the headers are in. Raises Refusal."""
+
+    def before_routing(self, request: EdgeRequest) -> "Answer | Deferred[Answer] | None":
+        """The answer, when the body is in; if there is none, the resource is asked."""
+
+
+class EdgeSite(Site):
+    """The factory of the public listener's connections; ``entry`` knows what they are for."""
 
     noisy = False
     protocol: Any = EdgeChannel
@@ -156,18 +166,15 @@ class EdgeSite(Site):
     def __init__(
         self,
         reactor: IReactorTime,
-        resource: IResource,
-        receive: Callable[[EdgeRequest, int | None], BodyReceiver | None],
-        at_hand: "Callable[[EdgeRequest], Answer | Deferred[Answer] | None]",
+        entry: Entry,
         metrics: Metrics,
         max_connections: int,
         min_rate: int,
     ) -> None:
         super().__init__(
-            resource, requestFactory=EdgeRequest, timeout=None, reactor=reactor, parsePOSTFormSubmission=False
+            entry.resource, requestFactory=EdgeRequest, timeout=None, reactor=reactor, parsePOSTFormSubmission=False
         )
-        self.receive = receive
-        self.at_hand = at_hand
+        self.entry = entry
         self.min_rate = min_rate
         self.draining = False
         self.turned_away = 0

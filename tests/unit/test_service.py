@@ -2,6 +2,8 @@
 
 import errno
 import sqlite3
+import subprocess
+import sys
 from contextlib import closing
 from dataclasses import replace
 from functools import partial
@@ -19,7 +21,7 @@ from zope.interface.verify import verifyObject
 
 from merlind import database
 from merlind.datadir import DataDir
-from merlind.service import BACKLOG, STALL, STOP_GRACE, MerlindService, Settings
+from merlind.service import BACKLOG, LOAD_AFTER, STALL, STOP_GRACE, MerlindService, Settings
 from merlind.task import MAX_TASK_ID
 from merlind.web.channel import LINGER_TIMEOUT
 from tests.unit.support import JPEG, Reactor, Watch, Wire, fail_on, make_pool, sqlite_error
@@ -224,6 +226,27 @@ class StartTests(ServiceCase):
         service.startService()
         self.turn()
         self.stop()
+
+    def test_router_is_loaded_late(self) -> None:
+        """A moment after the start; a status needs none, and what does isn't kept waiting."""
+        for wait in (True, False):
+            service = self.start() if wait else self.start(listen=["tcp:8001"])
+            loaded = service._router.__dict__
+            self.assertEqual(self.ask(get(5)).code, 404)
+            self.assertNotIn("_made", loaded)
+            if wait:
+                self.run_for(LOAD_AFTER)
+            else:
+                self.assertEqual(self.ask(message("OPTIONS", "/")).code, 204)
+            self.assertIn("_made", loaded)
+            self.stop()
+            self.assert_ended()
+
+    def test_start_without_the_router(self) -> None:
+        """What takes long to import, and isn't needed at once, isn't imported with the plugin."""
+        code = "import sys, merlind.tap; print(sorted({'klein', 'werkzeug', 'twisted.trial'} & set(sys.modules)))"
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+        self.assertEqual(done.stdout, "[]\n")
 
     def test_sites_are_quiet(self) -> None:
         """Listening makes no log of its own."""

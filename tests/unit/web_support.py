@@ -20,8 +20,10 @@ from twisted.trial.unittest import SynchronousTestCase
 from merlind.gateway import Limits
 from merlind.metrics import Metrics
 from merlind.task import Task
-from merlind.web.resource import EntryPoint
+from merlind.web.entry import EntryPoint
+from merlind.web.routes import Routes
 from merlind.web.site import EdgeSite
+from merlind.web.status import StatusAnswers
 from tests.unit.support import JPEG, Core
 
 BOUNDARY = b"----merlind-7MA4YWxk"
@@ -115,6 +117,11 @@ def read_replies(data: bytes, methods: Iterable[str] = ()) -> list[Reply]:
         replies.append(Reply(int(code), reason, headers, data[:length]))
         data = data[length:]
     return replies
+
+
+def without_date(answer: bytes) -> list[bytes]:
+    """An answer's lines, but for its date."""
+    return [line for line in answer.split(b"\r\n") if not line.startswith(b"Date: ")]
 
 
 def part(name: str, content: bytes, *more: str, filename: str | None = None) -> bytes:
@@ -257,12 +264,12 @@ class EdgeCase(SynchronousTestCase):
         self.reactor = self.core.reactor
         self.gateway = self.core.gateway
         self.metrics = Metrics()
-        entry = EntryPoint(self.reactor, self.gateway, self.metrics, self.max_photo_bytes, 2.0)
+        status = StatusAnswers(self.gateway, 2.0)
+        routes = Routes(self.reactor, self.gateway, self.metrics, status)
+        entry = EntryPoint(self.gateway, status, self.max_photo_bytes, routes.app.resource())
         self.site = EdgeSite(
             self.reactor,
-            entry.app.resource(),
-            entry.receive,
-            entry.at_hand,
+            entry,
             self.metrics,
             self.max_connections,
             self.min_rate,

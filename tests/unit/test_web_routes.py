@@ -9,9 +9,9 @@ from merlind import spool
 from merlind.gateway import ANONYMOUS, Limits
 from merlind.store import Submission
 from merlind.task import MAX_TASK_ID, Done, Refused, State, Task, TaskError, Trouble, Wait
-from merlind.web.resource import MAX_WAIT, PAGE
+from merlind.web.routes import MAX_WAIT, PAGE
 from tests.unit.support import JPEG, fail_on, sqlite_error
-from tests.unit.web_support import Client, EdgeCase, LogLines, Reply, form, get, message, photo_of, post
+from tests.unit.web_support import Client, EdgeCase, LogLines, Reply, form, get, message, photo_of, post, without_date
 
 REFUSED = Refused(TaskError("refused", 'no face on "it"'))
 
@@ -786,8 +786,3 @@ class SecrecyTests(ContractCase):
             (get(task + 1), {"status", "result"}),
         ):
             self.assertEqual(set(json.loads(self.ask(data).body)), keys)
-
-
-def without_date(answer: bytes) -> list[bytes]:
-    """An answer's lines, but for its date."""
-    return [line for line in answer.split(b"\r\n") if not line.startswith(b"Date: ")]

@@ -1,4 +1,7 @@
-"""The one entry point: what each request asks of the gateway, and how its answer reads (the wire contract)."""
+"""The router's side of the one entry point: what each request asks of the gateway, and how its answer reads.
+
+(The wire contract.)
+"""
 
 import re
 from importlib.resources import files
@@ -9,95 +12,40 @@ from klein import Klein
 from multipart import parse_options_header  # type: ignore[import-untyped]
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 from werkzeug.exceptions import MethodNotAllowed, NotFound
 
-from merlind.gateway import ANONYMOUS, Full, Gateway, Status
+from merlind.gateway import ANONYMOUS, Gateway, Status
 from merlind.metrics import Metrics
 from merlind.store import StoreBroken, StoreUnavailable, Submission
 from merlind.task import MAX_TASK_ID, Task
-from merlind.web.answer import ALLOW, NO_STORAGE, Answer, Refusal, json_answer, problem, retry_after, unavailable
-from merlind.web.form import FORM_OVERHEAD, PhotoForm, boundary_of
-from merlind.web.site import EdgeRequest, IgnoredBody
+from merlind.web.answer import ALLOW, NOT_ALLOWED, Answer, Refusal, json_answer, problem
+from merlind.web.form import PhotoForm
+from merlind.web.site import EdgeRequest
+from merlind.web.status import NOT_FOUND, StatusAnswers
 
 T = TypeVar("T")
 
 MAX_WAIT = 60
 """The longest that a client can have its answer held, in seconds."""
 
-NOT_FOUND = json_answer(404, {"status": "not_found", "result": None})
 _OPTIONS = Answer(204, headers=((b"Allow", ALLOW),))
-_NOT_ALLOWED = problem(405, "method_not_allowed", "this method is not allowed here", (b"Allow", ALLOW))
 _TASK_ID = re.compile(r"[0-9]{1,16}", re.ASCII)
-_PLAIN_QUERY = re.compile(rb"task_id=([0-9]{1,16})")
 _WAIT = re.compile(rb'\s*wait\s*=\s*"?([0-9]{1,9})"?\s*(?:;.*)?', re.IGNORECASE)
 _QUALITY = re.compile(r"[01](?:\.[0-9]{0,3})?", re.ASCII)
 _PAGE = files("merlind.web").joinpath("page.html").read_bytes()
 
 
-class EntryPoint:
-    """The resource at ``/``."""
+class Routes:
+    """The resource at ``/``, for what the entry point has not answered before."""
 
     app = Klein()
-    _log = Logger()
 
-    def __init__(
-        self,
-        reactor: IReactorTime,
-        gateway: Gateway,
-        metrics: Metrics,
-        max_photo_bytes: int,
-        poll_interval: float,
-    ) -> None:
+    def __init__(self, reactor: IReactorTime, gateway: Gateway, metrics: Metrics, status: StatusAnswers) -> None:
         self._reactor = reactor
         self._gateway = gateway
         self._metrics = metrics
-        self._max_photo_bytes = max_photo_bytes
-        self._again = retry_after(poll_interval)
-        self._waiting = json_answer(202, {"status": "wait", "result": None}, self._again)
-
-    def receive(self, request: EdgeRequest, length: int | None) -> "PhotoForm | IgnoredBody | None":
-        """Decide by its headers what a request's body goes to. Raises Refusal."""
-        if request.method == b"POST" and request.path == b"/":
-            return self._open_form(request, length)
-        return None if length == 0 else IgnoredBody(length)
-
-    def _open_form(self, request: EdgeRequest, length: int | None) -> PhotoForm:
-        boundary = boundary_of(request.getHeader(b"Content-Type"))
-        most = self._max_photo_bytes + FORM_OVERHEAD
-        if length is not None and length > most:
-            raise Refusal(problem(413, "too_large", f"a photo may have {self._max_photo_bytes} bytes at most"))
-        if length == 0 and not request.requestHeaders.hasHeader(b"Content-Length"):
-            raise Refusal(problem(411, "length_required", "send a Content-Length, or the body in chunks"))
-        try:
-            upload = self._gateway.open_upload(most if length is None else length)
-        except Full as full:
-            raise Refusal(unavailable("full", str(full))) from full
-        return PhotoForm(boundary, upload, self._max_photo_bytes)
-
-    def at_hand(self, request: EdgeRequest) -> "Answer | Deferred[Answer] | None":
-        """The answer to a plain status request; None if it isn't one.
-
-        Such are nine of ten requests, and the router and its coroutine take longer than all the rest of them.
-        """
-        if request.method != request.method.upper():
-            return _NOT_ALLOWED  # RFC 9110, 9.1: methods are case-sensitive; to the router they aren't
-        if request.method != b"GET" or request.path != b"/" or request.requestHeaders.hasHeader(b"Prefer"):
-            return None
-        found = _PLAIN_QUERY.fullmatch(request.query)
-        if found is None:
-            return None
-        task_id = int(found[1])
-        status = self._gateway.peek(task_id)
-        if status is not None and status.user == ANONYMOUS:
-            return self.status_answer(status)
-        return self._find(ANONYMOUS, task_id).addCallbacks(self.status_answer, self._not_stored)
-
-    def _not_stored(self, failure: Failure) -> Answer:
-        failure.trap(StoreUnavailable, StoreBroken, OSError)
-        self._log.error("not done: {why}", why=failure.getErrorMessage())
-        return NO_STORAGE
+        self._status = status
 
     # The requests.
 
@@ -126,7 +74,7 @@ class EntryPoint:
             body = {"status": "ready", "task": task.id, "result": status.result}
             return json_answer(200, body, (b"Content-Location", link))
         body = {"status": "received", "task": task.id, "result": None}
-        return json_answer(202, body, (b"Location", link), self._again)
+        return json_answer(202, body, (b"Location", link), self._status.again)
 
     @app.route("/", methods=["GET", "HEAD"])
     async def tell(self, request: EdgeRequest) -> None:
@@ -136,21 +84,10 @@ class EntryPoint:
             return
         task_id = _task_id(request.query)
         wait = _preferred_wait(request)
-        status = await _shielded(self._find(ANONYMOUS, task_id))
+        status = await _shielded(self._status.find(ANONYMOUS, task_id))
         if wait is not None and status is not None and not status.over:
             status = await self._hold(ANONYMOUS, task_id, wait)
-        request.send(_applied(self.status_answer(status), wait))
-
-    def status_answer(self, status: Status | None) -> Answer:
-        """How a GET reads."""
-        if status is None:
-            return NOT_FOUND
-        if status.result is not None:
-            return json_answer(200, {"status": "ready", "result": status.result})
-        if status.error is not None:
-            error = {"code": status.error.code, "detail": status.error.detail, "source": "upstream"}
-            return json_answer(200, {"status": "failed", "result": None, "error": error})
-        return self._waiting
+        request.send(_applied(self._status.answer(status), wait))
 
     @app.route("/", methods=["DELETE"])
     async def erase(self, request: EdgeRequest) -> None:
@@ -164,12 +101,6 @@ class EntryPoint:
         request.send(_OPTIONS)
 
     # Held answers.
-
-    def _find(self, user: str, task_id: int) -> "Deferred[Status | None]":
-        def owned(status: Status | None) -> Status | None:
-            return status if status is not None and status.user == user else None
-
-        return self._gateway.find(task_id).addCallback(owned)
 
     async def _hold(self, user: str, task_id: int, seconds: int) -> Status | None:
         """Wait until a task is over, but no longer than asked."""
@@ -189,7 +120,7 @@ class EntryPoint:
             self._gateway.unwatch(task_id, wake)
             if timer.active():
                 timer.cancel()
-        return await _shielded(self._find(user, task_id))
+        return await _shielded(self._status.find(user, task_id))
 
     # What goes wrong.
 
@@ -202,7 +133,7 @@ class EntryPoint:
     @app.handle_errors(StoreUnavailable, StoreBroken, OSError)
     def no_storage(self, request: Any, failure: Failure) -> None:
         """The disk doesn't let us."""
-        request.send(self._not_stored(failure))
+        request.send(self._status.no_storage(failure))
 
     @app.handle_errors(NotFound)
     def no_such_path(self, request: Any, failure: Failure) -> None:
@@ -212,7 +143,7 @@ class EntryPoint:
     @app.handle_errors(MethodNotAllowed)
     def no_such_method(self, request: Any, failure: Failure) -> None:
         """RFC 9110, 15.5.6: with what is allowed."""
-        request.send(_NOT_ALLOWED)
+        request.send(NOT_ALLOWED)
 
 
 PAGE = Answer(
