@@ -1,6 +1,6 @@
 """What merlind does for a client, knowing no HTTP: take a submission, tell how a task stands, wait for it, erase it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from twisted.internet.defer import Deferred, succeed
@@ -9,7 +9,7 @@ from twisted.python.failure import Failure
 
 from merlind.scheduler import Scheduler
 from merlind.spool import Spool, Staging
-from merlind.store import Accepted, Census, Store, StoreBroken, StoreUnavailable, Submission
+from merlind.store import Accepted, Census, Ended, Store, StoreBroken, StoreUnavailable, Submission
 from merlind.task import State, Task, TaskError
 
 ANONYMOUS = ""
@@ -175,6 +175,14 @@ class Gateway:
         if len(self._remembered) > REMEMBERED:
             del self._remembered[next(iter(self._remembered))]
         return status
+
+    def recall(self, ended: Sequence[Ended]) -> bool:
+        """Remember what was over before the start, as far as there is room; returns whether there is more."""
+        for task in ended:
+            if len(self._remembered) >= REMEMBERED:
+                return False
+            self._remembered.setdefault(task.id, Status(task.user, task.result, task.error))
+        return True
 
     def watch(self, task_id: int, wake: Callable[[], None]) -> None:
         """Call ``wake`` once when the task is over, or erased, or nothing more can be waited for."""

@@ -29,6 +29,7 @@ from merlind.datadir import DataDir
 from merlind.gateway import Gateway, Limits
 from merlind.log import LineLog
 from merlind.metrics import Metrics
+from merlind.recall import Recall
 from merlind.retention import Retention
 from merlind.scheduler import Scheduler
 from merlind.spool import Spool, trusted_syncfs
@@ -120,6 +121,7 @@ class MerlindService(Service):
         limits = Limits(settings.max_pending, settings.min_free_bytes, settings.max_uploads, settings.max_upload_bytes)
         self.gateway = Gateway(self.store, self.spool, limits)
         self.retention = Retention(reactor, self.clock, self.gateway, self.store, settings.retention)
+        self.recall = Recall(reactor, self.gateway, self.store)
         status = StatusAnswers(self.gateway, settings.poll_interval)
         self._router = LateResource(lambda: _make_routes(reactor, self.gateway, self.metrics, status))
         entry = EntryPoint(self.gateway, status, settings.max_photo_bytes, self._router)
@@ -196,6 +198,7 @@ class MerlindService(Service):
             self._log.warn("the upstream is the embedded stand-in: its scores mean nothing")
         self.gateway.start()
         self.retention.start(self.spool.stored())
+        self.recall.start()
         self._loading = self._reactor.callLater(LOAD_AFTER, self._router.load)
 
     # Stopping.
@@ -210,6 +213,7 @@ class MerlindService(Service):
         self.gateway.draining = True
         if self._loading is not None and self._loading.active():
             self._loading.cancel()
+        self.recall.stop()
         self.retention.stop()
         await _stop_listening(self._public_ports)
         self.gateway.release()

@@ -45,6 +45,11 @@ _BY_ID = f"SELECT {_COLUMNS} FROM task WHERE id = ?"
 _BY_IDS = f"SELECT {_COLUMNS} FROM task WHERE id IN (SELECT value FROM json_each(?))"
 _PAGE = f"SELECT {_COLUMNS} FROM task WHERE finished IS NULL AND (due, id) > (?, ?) ORDER BY due, id LIMIT ?"
 _OLDEST = "SELECT min(since) FROM task INDEXED BY task_due WHERE finished IS NULL"
+_NEWEST = (
+    "SELECT finished, state, id, user, result, error_code, error_detail FROM task INDEXED BY task_finished "
+    "WHERE finished IS NOT NULL AND (finished, state, id) < (?, ?, ?) "
+    "ORDER BY finished DESC, state DESC, id DESC LIMIT ?"
+)
 _OLD = f"SELECT {_COLUMNS} FROM task WHERE finished IS NOT NULL AND finished <= ? ORDER BY finished LIMIT ?"
 
 
@@ -77,6 +82,20 @@ class Accepted:
     def fresh(self) -> bool:
         """Whether work on it begins with this submission."""
         return self.before is not self.task
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """What is told of a finished task, and its place in the order of their ends: (finished, state, number)."""
+
+    place: tuple[float, str, int]
+    user: str
+    result: float | None
+    error: TaskError | None
+
+    @property
+    def id(self) -> int:
+        return self.place[2]
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,6 +204,10 @@ class Store:
     def page(self, after: tuple[float, int], limit: int) -> "Deferred[list[Task]]":
         """The next ``limit`` unfinished tasks in order of (due, id), behind the place ``after``."""
         return self._read("page", lambda cursor: [_task(r) for r in cursor.execute(_PAGE, (*after, limit)).fetchall()])
+
+    def newest(self, before: tuple[float, str, int], limit: int) -> "Deferred[list[Ended]]":
+        """The ``limit`` finished tasks that were over last before the place ``before``, the newest first."""
+        return self._read("newest", lambda cursor: _newest(cursor, before, limit))
 
     def census(self) -> "Deferred[Census]":
         """Count the tasks."""
@@ -465,16 +488,28 @@ def _sweep(cursor: Cursor, changes: _Changes, task_ids: Sequence[int]) -> None:
             changes.remove.add(task_id)
 
 
+def _newest(cursor: Cursor, before: tuple[float, str, int], limit: int) -> list[Ended]:
+    rows = cursor.execute(_NEWEST, (*before, limit)).fetchall()
+    return [Ended(row[:3], row[3], row[4], None if row[5] is None else TaskError(row[5], row[6])) for row in rows]
+
+
 def _census(cursor: Cursor) -> Census:
-    unfinished = cursor.execute(
-        "SELECT state, count(*), sum(size) FROM task INDEXED BY task_due WHERE finished IS NULL GROUP BY state"
-    ).fetchall()
-    over = cursor.execute(
-        "SELECT state, count(*) FROM task INDEXED BY task_finished WHERE finished IS NOT NULL GROUP BY state"
-    ).fetchall()
-    tasks = {str(state): 0 for state in State}
-    tasks.update({row[0]: row[1] for row in [*unfinished, *over]})
-    return Census(tasks, photo_bytes=sum(row[2] for row in unfinished))
+    # Sums over an index, without a sort: this is the first thing after a start that others wait for.
+    unfinished, uploads, photo_bytes = cursor.execute(
+        f"SELECT count(*), count(*) FILTER (WHERE state = '{State.UPLOAD}'), total(size) "
+        "FROM task INDEXED BY task_due WHERE finished IS NULL"
+    ).fetchone()
+    over, ready = cursor.execute(
+        f"SELECT count(*), count(*) FILTER (WHERE state = '{State.READY}') "
+        "FROM task INDEXED BY task_finished WHERE finished IS NOT NULL"
+    ).fetchone()
+    tasks = {
+        State.UPLOAD.value: uploads,
+        State.POLL.value: unfinished - uploads,
+        State.READY.value: ready,
+        State.FAILED.value: over - ready,
+    }
+    return Census(tasks, int(photo_bytes))
 
 
 def _ignore(_: object) -> None:

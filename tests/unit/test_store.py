@@ -1,6 +1,7 @@
 """Tasks in the database, photos beside it: one transaction for all that waits, all of it or nothing."""
 
 import errno
+import math
 import os
 import sqlite3
 from dataclasses import replace
@@ -194,6 +195,22 @@ class OperationTests(StoreCase):
             ((9.0, tasks[5].id), 9, []),
         ):
             self.assertEqual(self.now(self.store.page(after, limit)), page)
+
+    def test_newest(self) -> None:
+        """Finished tasks, those first that were over last, before a place, and no more than asked for."""
+        tasks = [self.core.accept(photo=b"%d" % n) for n in range(5)]
+        for task, end, finished in zip(tasks, (ready, failed, ready, ready), (3.0, 5.0, 3.0, 1.0), strict=False):
+            self.save(replace(end(task), finished=finished))
+        order = [tasks[n].id for n in (1, 2, 0, 3)]
+        newest = self.now(self.store.newest((math.inf, "", 0), 9))
+        self.assertEqual([ended.id for ended in newest], order)
+        for known, limit in ((1, 9), (2, 1), (2, 9), (4, 9)):
+            page = self.now(self.store.newest(newest[known - 1].place, limit))
+            self.assertEqual([ended.id for ended in page], order[known:][:limit])
+        self.assertEqual(
+            [(ended.user, ended.result, ended.error) for ended in newest[:2]],
+            [("", None, failed(tasks[1]).error), ("", ready(tasks[2]).result, None)],
+        )
 
     def test_census(self) -> None:
         """All states are counted, and the bytes of the photos in place."""
