@@ -12,6 +12,9 @@ from zope.interface import implementer
 FLUSH_DELAY = 0.1
 """Seconds that a line of no urgency may stay in memory; what warns is written at once."""
 
+MAX_WAITING = 1000
+"""The most lines that stay in memory."""
+
 
 def text_line(event: LogEvent) -> str:
     """An event as Twisted's text logs have it: time, where it is from, its level, what it says; a traceback if any."""
@@ -42,30 +45,39 @@ def json_line(event: LogEvent) -> str:
 
 @implementer(ILogObserver)
 class LineLog:
-    """An observer that writes each event to ``stream`` as ``render`` makes it."""
+    """An observer that writes each event to ``stream`` as ``render`` makes it, many at a time.
+
+    They wait here and not in the stream, which may have no buffer (PYTHONUNBUFFERED) and then writes each by itself.
+    """
 
     def __init__(self, reactor: IReactorTime, stream: TextIO, render: Callable[[LogEvent], str]) -> None:
         self._reactor = reactor
         self._stream = stream
         self._render = render
+        self._waiting: list[str] = []
         self._flush_call: IDelayedCall | None = None
         self._ending = False
 
     def end(self) -> None:
         """Write each line at once from here on: no timer goes off any more, and a signal may end the process."""
         self._ending = True
-        self._stream.flush()
+        self._write()
 
     def __call__(self, event: LogEvent) -> None:
-        self._stream.write(self._render(event))
+        self._waiting.append(self._render(event))
         level = event.get("log_level")
-        if self._ending or (level is not None and level >= LogLevel.warn):
-            self._stream.flush()
+        if self._ending or (level is not None and level >= LogLevel.warn) or len(self._waiting) >= MAX_WAITING:
+            self._write()
         elif self._flush_call is None:
             self._flush_call = self._reactor.callLater(FLUSH_DELAY, self._flush)
 
     def _flush(self) -> None:
         self._flush_call = None
+        self._write()
+
+    def _write(self) -> None:
+        lines, self._waiting = self._waiting, []
+        self._stream.write("".join(lines))
         self._stream.flush()
 
 

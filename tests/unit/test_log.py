@@ -11,7 +11,7 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
-from merlind.log import FLUSH_DELAY, LineLog, json_line, text_line
+from merlind.log import FLUSH_DELAY, MAX_WAITING, LineLog, json_line, text_line
 
 WHEN = 1_800_000_000.25
 
@@ -30,9 +30,13 @@ def failure() -> Failure:
 
 
 class Stream(io.StringIO):
-    """A stream that counts its flushes."""
+    """A stream that counts what is written to it, and its flushes."""
 
-    flushes = 0
+    writes = flushes = 0
+
+    def write(self, text: str) -> int:
+        self.writes += 1
+        return super().write(text)
 
     def flush(self) -> None:
         self.flushes += 1
@@ -129,18 +133,20 @@ class LineLogTests(SynchronousTestCase):
         log = Logger(namespace="merlind.test", observer=LogPublisher(self.log))
         log.info("task {task}: over", task=1)
         log.warn("task {task}: trouble", task=2)
+        self.assertEqual(self.stream.writes, 1)
         lines = [json.loads(line) for line in self.stream.getvalue().splitlines()]
         self.assertEqual([line["message"] for line in lines], ["task 1: over", "task 2: trouble"])
         self.assertEqual([line["level"] for line in lines], ["info", "warn"])
 
     def test_flushed_soon(self) -> None:
-        """Lines of no urgency are flushed together, soon."""
+        """Lines of no urgency are written together, soon."""
         for _ in range(5):
             self.log(event("x"))
             self.log(event("x", None))
-        self.assertEqual((self.stream.flushes, len(self.clock.getDelayedCalls())), (0, 1))
+        self.assertEqual((self.stream.writes, self.stream.flushes, len(self.clock.getDelayedCalls())), (0, 0, 1))
         self.clock.advance(FLUSH_DELAY)
-        self.assertEqual((self.stream.flushes, self.clock.getDelayedCalls()), (1, []))
+        self.assertEqual((self.stream.writes, self.stream.flushes, self.clock.getDelayedCalls()), (1, 1, []))
+        self.assertEqual(self.stream.getvalue().count("\n"), 10)
         self.log(event("x"))
         self.clock.advance(FLUSH_DELAY)
         self.assertEqual(self.stream.flushes, 2)
@@ -150,6 +156,14 @@ class LineLogTests(SynchronousTestCase):
         for level in (LogLevel.warn, LogLevel.error, LogLevel.critical):
             self.log(event("x", level))
         self.assertEqual((self.stream.flushes, self.clock.getDelayedCalls()), (3, []))
+
+    def test_not_too_many(self) -> None:
+        """So many lines wait, and no more."""
+        for _ in range(MAX_WAITING - 1):
+            self.log(event("x"))
+        self.assertEqual(self.stream.writes, 0)
+        self.log(event("x"))
+        self.assertEqual((self.stream.writes, self.stream.getvalue().count("\n")), (1, MAX_WAITING))
 
     def test_at_the_end(self) -> None:
         """When the process is about to end, what waits is written, and then each line at once."""
