@@ -22,6 +22,12 @@ PEER = "fastapi"
 ENOUGH_DISK = 12 * 10**9
 """Bytes that have to be free before a run."""
 
+DELETED = BENCH / ".work" / "deleted"
+"""Its time is when a run's data was deleted last."""
+
+REMEMBERED = 360
+"""Seconds for which ext4 without a journal passes over what was deleted, inode by inode, to make a file."""
+
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="bench/run.py", description="Measure merlind against its peers.")
@@ -32,6 +38,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--also", action="append", default=[], metavar="NAME=DIR", help="another tree of merlind's")
     parser.add_argument("--scaling", action="store_true", help="merlind alone, with ever more tasks and connections")
     parser.add_argument("--most", type=int, default=1_000_000, help="the most tasks of --scaling")
+    parser.add_argument(
+        "--keep", action="store_true", help="leave the data in bench/.work, so that the next run need not wait"
+    )
     parser.add_argument("--name", default="latest", help="the results' name in bench/results/ (default: latest)")
     return parser.parse_args()
 
@@ -55,6 +64,16 @@ def touch_memory() -> None:
         held = bytearray(b"x") * min(4 * 2**30, available // 2)
         os._exit(0 if held else 1)
     os.waitpid(child, 0)
+
+
+def let_disk_forget() -> None:
+    """Wait until the data that the last run deleted makes the disk no slower."""
+    left = DELETED.stat().st_mtime + REMEMBERED - time.time() if DELETED.exists() else 0.0
+    if left > 0:
+        print(
+            f"waiting for {left:.0f} s: files were deleted a short while ago, which makes new ones dearer", flush=True
+        )
+        time.sleep(left)
 
 
 def machine() -> dict[str, object]:
@@ -104,6 +123,7 @@ def main() -> None:
         raise SystemExit(f"no such workloads: {', '.join(sorted(unknown))}; there are {', '.join(WORKLOADS)}")
     work = BENCH / ".work" / f"run-{os.getpid()}"
     work.mkdir(parents=True)
+    let_disk_forget()
     servers = kinds(options)
     try:
         if options.scaling:
@@ -114,8 +134,10 @@ def main() -> None:
             return
         runs = uvloop.run(measure(options, servers, work))
     finally:
-        # Only now: on ext4, making files gets dearer while many were just deleted.
-        shutil.rmtree(work, ignore_errors=True)
+        # Only now, as making files gets dearer by it.
+        if not options.keep:
+            shutil.rmtree(work, ignore_errors=True)
+            DELETED.touch()
     print("\n" + report.table(runs, [kind.name for kind in servers], PEER))
     print("\n".join(report.health(runs)))
     keep(options.name, {"runs": runs}, plot.gains(runs, servers[0].name, PEER))
