@@ -35,6 +35,9 @@ LINGER_BYTES = 64 * 1024 * 1024
 MAX_HEADER = 16384
 """The most bytes of a request line and its headers together."""
 
+LONG_READ = 4096
+"""From which size on what was read is split into headers and body at once, in bytes."""
+
 LARGE_BODY = 64 * 1024
 """From which size on a body is large, in bytes."""
 
@@ -163,6 +166,12 @@ class EdgeChannel(HTTPChannel):
                 return
             self._phase = "headers"
             self._set_deadline(HEADER_TIMEOUT)
+        if self.line_mode and len(data) > LONG_READ and (end := data.find(b"\r\n\r\n", 0, MAX_HEADER)) >= 0:
+            # Lines are split off what was read in a time that grows with its square: the body comes apart from them.
+            super().dataReceived(data[: end + 4])
+            if end + 4 < len(data):
+                self.dataReceived(data[end + 4 :])
+            return
         super().dataReceived(data)
         if self._input_ended and not self._busyReceiving:
             self.readConnectionLost()  # it was pipelined
