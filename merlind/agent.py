@@ -14,9 +14,8 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime, IStreamClien
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.internet.ssl import optionsForClientTLS
 from twisted.python.failure import Failure
-from twisted.web.client import ResponseDone
 from twisted.web.http_headers import Headers
-from twisted.web.iweb import IAgent, IBodyProducer, IResponse
+from twisted.web.iweb import IAgent, IBodyProducer
 from zope.interface import implementer
 
 from merlind.answer_parser import Answer, AnswerParser, BadAnswer
@@ -89,14 +88,14 @@ class KeepAliveAgent:
 
 @implementer(IAgent)
 class TreqAgent:
-    """The same as an IAgent, for treq to build upon."""
+    """The same as an IAgent, for treq to build upon. The ``answer`` of its responses is the answer, whole already."""
 
     def __init__(self, agent: KeepAliveAgent) -> None:
         self._agent = agent
 
     def request(
         self, method: bytes, uri: bytes, headers: Headers | None = None, bodyProducer: IBodyProducer | None = None
-    ) -> "Deferred[IResponse]":
+    ) -> "Deferred[Any]":
         assert bodyProducer is not None, "the upstream is only ever sent forms"
         lines = [b"%s %s HTTP/1.1" % (method, self._agent.target.encode("ascii"))]
         lines.append(b"Host: " + self._agent.host.encode("ascii"))
@@ -198,29 +197,14 @@ class _Connection(Protocol):
         return self._closed
 
 
-@implementer(IResponse)
 class _Response:
-    """An answer as treq wants it: whole already."""
-
-    version = (b"HTTP", 1, 1)
-    phrase = b""
-    previousResponse = None
-    request = None
+    """An answer on its way through treq's layers: they look at its headers alone, and it has none for them."""
 
     def __init__(self, answer: Answer) -> None:
-        self._body = answer.body
+        self.answer = answer
         self.code = answer.code
         self.length = len(answer.body)
         self.headers = Headers()
-        if answer.retry_after is not None:
-            self.headers.setRawHeaders(b"Retry-After", [answer.retry_after.encode("latin-1")])
-
-    def deliverBody(self, protocol: Any) -> None:
-        protocol.dataReceived(self._body)
-        protocol.connectionLost(Failure(ResponseDone()))
-
-    def setPreviousResponse(self, response: IResponse) -> None:
-        """There is none: redirects are not followed."""
 
 
 _PORTS = {"http": 80, "https": 443}

@@ -10,6 +10,7 @@ from typing import IO, Any
 
 from hyperlink import EncodedURL
 from treq.client import HTTPClient
+from treq.cookies import IndexableCookieJar
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.interfaces import IConsumer, IReactorTime
 from twisted.logger import Logger
@@ -27,7 +28,9 @@ from merlind.scheduler import PhotoLost
 from merlind.spool import Spool
 from merlind.task import Outcome, Task, Trouble
 
-_PIECE = 65536
+_PIECE = 262144
+"""How much of a photo is read from its file at a time, in bytes."""
+
 _SHORTAGES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 _EXTENSIONS = {
     "image/jpeg": "jpg",
@@ -59,7 +62,7 @@ class MerlinfaceClient:
         self._reactor = reactor
         self._clock = clock
         self._agent = agent
-        self._treq = HTTPClient(TreqAgent(agent))
+        self._treq = HTTPClient(TreqAgent(agent), _NO_COOKIES)
         self._url = _FixedURL.from_text(url)
         self._spool = spool
         self._metrics = metrics
@@ -110,9 +113,17 @@ class MerlinfaceClient:
             return outcome
 
         answer: Deferred[Any] = self._treq.request(
-            "POST", self._url, headers=self._headers, data=body, allow_redirects=False, unbuffered=True
+            "POST",
+            self._url,
+            headers=self._headers,
+            data=body,
+            cookies=_NO_COOKIES,
+            allow_redirects=False,
+            unbuffered=True,
         )
-        return self._exchange("upload", answer.addCallback(_read_answer)).addBoth(close)
+        # Its body needs no collecting: it came whole.
+        answer.addCallback(lambda response: response.original.answer)
+        return self._exchange("upload", answer).addBoth(close)
 
     def poll(self, task: Task) -> "Deferred[Outcome]":
         """Ask again, with the retry_id alone."""
@@ -173,17 +184,24 @@ class MerlinfaceClient:
         return done
 
 
+class _NoCookies(IndexableCookieJar):
+    """A jar that neither keeps cookies nor gives any: merlinface has none, and looking for them takes time."""
+
+    def add_cookie_header(self, request: object) -> None:
+        """There are none."""
+
+    def extract_cookies(self, response: object, request: object) -> None:
+        """None are kept."""
+
+
+_NO_COOKIES = _NoCookies()
+
+
 class _FixedURL(EncodedURL):
     """A URL that is written out as it is: treq would parse, encode and write it anew, three quarters of its work."""
 
     def to_uri(self) -> "_FixedURL":
         return self
-
-
-def _read_answer(response: Any) -> "Deferred[Answer]":
-    retry_after = response.headers.getRawHeaders("Retry-After", [None])[0]
-    content: Deferred[bytes] = response.content()
-    return content.addCallback(lambda body: Answer(response.code, body, retry_after, keep_alive=True))
 
 
 def _label(outcome: Outcome) -> str:
@@ -232,10 +250,6 @@ class FormBody:
     def resumeProducing(self) -> None:
         self._paused = False
         while not self._paused and self._consumer is not None and self._file is not None:
-            if self._file_left == 0:
-                self._consumer.write(self._tail)
-                self._end(None)
-                return
             try:
                 piece = self._file.read(min(_PIECE, self._file_left))
             except OSError as error:
@@ -246,6 +260,10 @@ class FormBody:
                 return
             self._file_left -= len(piece)
             self._consumer.write(piece)
+            if self._file_left == 0 and self._consumer is not None:
+                # With the last piece, so that most photos go out at once.
+                self._consumer.write(self._tail)
+                self._end(None)
 
     def _end(self, result: Failure | None) -> None:
         done, self._done = self._done, None

@@ -525,7 +525,7 @@ class FormBodyTests(SynchronousTestCase):
             self.assertTrue(len(self.sent) <= before + 2)
         self.successResultOf(done)
         self.assertEqual(b"".join(self.sent), b"head" + LARGE + b"tail")
-        self.assertTrue(max(map(len, self.sent)) <= 65536)
+        self.assertTrue(max(map(len, self.sent)) <= 262144)
         self.assertTrue(self.file.closed)
         self.body.resumeProducing()
         self.body.stopProducing()
