@@ -8,6 +8,9 @@ from pathlib import Path
 VERSION = 1
 """The version of the schema that this merlind reads and writes."""
 
+OLDEST_SQLITE = (3, 33, 0)
+"""The first SQLite that knows UPDATE FROM."""
+
 _SMALLEST = 512  # bytes: SQLite takes less for an empty database, and it may be anything
 
 _APPLICATION_ID = 0x6D65726C  # "merl"
@@ -22,6 +25,9 @@ def prepare(path: Path) -> None:
 
     Raises DatabaseUnusable, without having changed anything.
     """
+    if sqlite3.sqlite_version_info < OLDEST_SQLITE:
+        wanted = ".".join(map(str, OLDEST_SQLITE))
+        raise DatabaseUnusable(f"this Python has SQLite {sqlite3.sqlite_version}; merlind needs {wanted} or newer")
     if not path.exists() or path.stat().st_size == 0:
         _create(path)
         return

@@ -7,9 +7,10 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from merlind.rows import Census, Ended
 from merlind.scheduler import Scheduler
 from merlind.spool import Spool, Staging
-from merlind.store import Accepted, Census, Ended, Store, StoreBroken, StoreUnavailable, Submission
+from merlind.store import Accepted, Store, StoreBroken, StoreUnavailable, Submission
 from merlind.task import State, Task, TaskError
 
 ANONYMOUS = ""
@@ -17,6 +18,14 @@ ANONYMOUS = ""
 
 REMEMBERED = 100_000
 """How many finished tasks' results are kept in memory, for answers without a look into the database."""
+
+
+SMALL_UPLOAD = 256 * 1024
+"""The largest upload that is kept in memory until it is durable, in bytes: most photos, on their way to a scoring API,
+are smaller."""
+
+MAX_SMALL_BYTES = 64 * 1024 * 1024
+"""How many bytes of uploads there may be in hand and in the store's hands for one more to be kept in memory."""
 
 
 class Full(Exception):
@@ -72,6 +81,7 @@ class Gateway:
         self._remembered: dict[int, Status] = {}
         self._watchers: dict[int, set[Callable[[], None]]] = {}
         self._accepting = 0
+        self._accepting_bytes = 0
         self.scheduler: Scheduler
         self.uploads = 0
         """How many uploads are in hand."""
@@ -125,17 +135,21 @@ class Gateway:
             self.uploads -= 1
             self.upload_bytes -= size
 
-        return Upload(self._spool.stage(), close)
+        in_memory = size <= SMALL_UPLOAD and self.upload_bytes + self._accepting_bytes <= MAX_SMALL_BYTES
+        return Upload(self._spool.stage(in_memory), close)
 
     def submit(self, submission: Submission) -> "Deferred[Task]":
         """Find or begin the task of a submission; when it fires, task and photo are durable.
 
         Fails with StoreUnavailable or StoreBroken; then nothing of it remains.
         """
+        size = submission.staged.size
         self._accepting += 1
+        self._accepting_bytes += size
 
         def counted(result: "Accepted | Failure") -> "Accepted | Failure":
             self._accepting -= 1
+            self._accepting_bytes -= size
             return result
 
         return self._store.accept(submission).addBoth(counted).addCallback(self._accepted)

@@ -7,7 +7,8 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from merlind.gateway import Gateway
-from merlind.store import Ended, Store, StoreBroken, StoreUnavailable
+from merlind.rows import Ended
+from merlind.store import Store, StoreBroken, StoreUnavailable
 
 PAUSE = 0.02
 """Seconds between two pages, and before the first: what is unfinished, and who asks, come first."""

@@ -2,7 +2,8 @@
 
 import random
 import secrets
-from collections.abc import Callable, Iterable
+import struct
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -117,7 +118,7 @@ class MerlindService(Service):
             cp_openfun=database.configure,
             cp_reactor=reactor,
         )
-        self.store = Store(self.pool, self.spool, self.clock, _random_task_id, self._broken)
+        self.store = Store(self.pool, self.spool, self.clock, partial(next, _random_task_ids()), self._broken)
         limits = Limits(settings.max_pending, settings.min_free_bytes, settings.max_uploads, settings.max_upload_bytes)
         self.gateway = Gateway(self.store, self.spool, limits)
         self.retention = Retention(reactor, self.clock, self.gateway, self.store, settings.retention)
@@ -346,5 +347,9 @@ def _anyway(result: object, timeout: float) -> None:
     """For a timeout after which one goes on."""
 
 
-def _random_task_id() -> int:
-    return secrets.randbelow(MAX_TASK_ID) + 1
+def _random_task_ids() -> Iterator[int]:
+    """Numbers of tasks that can't be guessed, drawn many at a time: each draw gives up the interpreter's lock."""
+    while True:
+        for (drawn,) in struct.iter_unpack("=Q", secrets.token_bytes(512)):
+            if number := drawn & MAX_TASK_ID:
+                yield number

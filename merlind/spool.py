@@ -1,7 +1,8 @@
 """Photos on disk: staged while they come in, in place once their task is durable, gone when it is over.
 
-``incoming/`` holds what is still being received; a name there means nothing after a restart. A photo in place is named
-by its task's number. Knows nothing of HTTP and nothing of SQL.
+A small photo is staged in memory, and written by the thread that makes it durable: making a file can take milliseconds,
+and who receives photos must not wait for it. ``incoming/`` holds what else is still being received; a name there means
+nothing after a restart. A photo in place is named by its task's number. Knows nothing of HTTP and nothing of SQL.
 """
 
 import ctypes
@@ -15,6 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from merlind.task import MAX_TASK_ID
 
@@ -25,20 +27,57 @@ READ_ONLY = frozenset({errno.EROFS, errno.EACCES, errno.EPERM})
 """What a disk answers that can't be written to."""
 
 
+class NotWritten(OSError):
+    """A photo could not be written: it isn't there, and no flush failed."""
+
+
+class Staged(Protocol):
+    """A photo that was received whole, but is not durable yet: its SHA-256 digest, and its size in bytes."""
+
+    @property
+    def sha256(self) -> bytes: ...
+    @property
+    def size(self) -> int: ...
+
+    def put(self, path: str) -> None:
+        """Give it its place; what may be there already is replaced, whole. Raises OSError."""
+
+    def drop(self) -> None:
+        """Nobody wants it; it may have been put. Raises OSError."""
+
+
+class Staging(Protocol):
+    """A photo on its way in, ``size`` bytes by now. Ends with exactly one of ``finish`` and ``discard``."""
+
+    size: int
+
+    def write(self, data: bytes) -> None:
+        """Take the next piece. Raises OSError, such as on a full disk."""
+
+    def finish(self) -> Staged:
+        """The photo is whole. Raises OSError; then it isn't, and is to be discarded."""
+
+    def discard(self) -> None:
+        """Nobody wants it any more. Raises OSError."""
+
+
 @dataclass(frozen=True, slots=True)
-class Staged:
-    """A photo that was received whole, but is not durable yet: its path, SHA-256 digest and size in bytes."""
+class StagedFile:
+    """A photo in a file of its own."""
 
     path: str
     sha256: bytes
     size: int
 
+    def put(self, path: str) -> None:
+        os.rename(self.path, path)
 
-class Staging:
-    """A photo on its way in: each piece goes to the file and through SHA-256 as it comes.
+    def drop(self) -> None:
+        remove(self.path)
 
-    Ends with exactly one of ``finish`` and ``discard``. The file is made with the first byte.
-    """
+
+class StagingFile:
+    """Each piece goes to the file and through SHA-256 as it comes. The file is made with the first byte."""
 
     def __init__(self, path: str) -> None:
         self._path = path
@@ -48,24 +87,19 @@ class Staging:
         self.size = 0
 
     def write(self, data: bytes) -> None:
-        """Take the next piece. Raises OSError, such as on a full disk."""
         if self._file < 0:
-            self._file = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            self._file = _make(self._path)
             self._made = True
         self._hash.update(data)
         self.size += len(data)
-        written = os.write(self._file, data)
-        while written < len(data):
-            written += os.write(self._file, memoryview(data)[written:])
+        _write(self._file, data)
 
-    def finish(self) -> Staged:
-        """The photo is whole. Raises OSError; then it isn't, and is to be discarded."""
+    def finish(self) -> StagedFile:
         self._close()
         self._made = False
-        return Staged(self._path, self._hash.digest(), self.size)
+        return StagedFile(self._path, self._hash.digest(), self.size)
 
     def discard(self) -> None:
-        """Nobody wants it any more. Raises OSError."""
         if self._made:
             self._made = False
             try:
@@ -78,6 +112,56 @@ class Staging:
             # Once, even if it fails: by then the descriptor is another file's.
             descriptor, self._file = self._file, -1
             os.close(descriptor)
+
+
+@dataclass(frozen=True, slots=True)
+class StagedBytes:
+    """A photo in memory, with the path of the file that it goes through if its place is taken."""
+
+    pieces: tuple[bytes, ...]
+    sha256: bytes
+    size: int
+    path: str
+
+    def put(self, path: str) -> None:
+        try:
+            self._write_to(path)
+        except FileExistsError:
+            self._write_to(self.path)
+            os.rename(self.path, path)
+        except OSError as error:
+            raise NotWritten(error.errno, error.strerror) from error
+
+    def _write_to(self, path: str) -> None:
+        descriptor = _make(path)
+        try:
+            _write(descriptor, b"".join(self.pieces))
+        finally:
+            os.close(descriptor)
+
+    def drop(self) -> None:
+        remove(self.path)
+
+
+class StagingMemory:
+    """The pieces are kept until they are all there."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._pieces: list[bytes] = []
+        self._hash = hashlib.sha256()
+        self.size = 0
+
+    def write(self, data: bytes) -> None:
+        self._pieces.append(data)
+        self._hash.update(data)
+        self.size += len(data)
+
+    def finish(self) -> StagedBytes:
+        return StagedBytes(tuple(self._pieces), self._hash.digest(), self.size, self._path)
+
+    def discard(self) -> None:
+        self._pieces.clear()
 
 
 class Spool:
@@ -104,9 +188,10 @@ class Spool:
         for folder in (self._incoming, self._folder, os.path.dirname(self._folder)):
             _fsync_path(folder)
 
-    def stage(self) -> Staging:
+    def stage(self, in_memory: bool = False) -> Staging:
         """A place for one more photo to be received into."""
-        return Staging(f"{self._incoming}/{next(self._numbers)}.part")
+        path = f"{self._incoming}/{next(self._numbers)}.part"
+        return StagingMemory(path) if in_memory else StagingFile(path)
 
     def path(self, task_id: int) -> str:
         """Where the photo of a task lies."""
@@ -125,22 +210,22 @@ class Spool:
         finally:
             staging.discard()
 
-    def place(self, moves: Sequence[tuple[str, int]]) -> None:
+    def place(self, moves: Sequence[tuple[Staged, int]]) -> None:
         """Put staged photos in place of their tasks, durably: when it returns, they survive a power loss.
 
         Raises OSError; then none of them may be relied on, and none of the failed flushes be tried again.
         """
         if not moves:
             return
+        # Nothing refers to the photos before the commit that follows, so their data may be flushed under their names.
+        paths = [self.path(task_id) for _, task_id in moves]
+        for (staged, _), path in zip(moves, paths, strict=True):
+            staged.put(path)
         if self._sync_all is None or len(moves) <= 2:
-            for staged, task_id in moves:
-                _fsync_path(staged)
-                os.rename(staged, self.path(task_id))
+            for path in paths:
+                _fsync_path(path)
             _fsync_path(self._folder)
             return
-        # Nothing refers to the photos before the commit that follows, so one flush of data and names does for all.
-        for staged, task_id in moves:
-            os.rename(staged, self.path(task_id))
         descriptor = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             self._sync_all(descriptor)
@@ -159,6 +244,18 @@ def remove(path: str) -> None:
     """Unlink a file, if it is there. Raises OSError."""
     with suppress(FileNotFoundError):
         os.unlink(path)
+
+
+def _make(path: str) -> int:
+    """The descriptor of a new file; raises FileExistsError if there is one."""
+    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+
+
+def _write(descriptor: int, data: bytes) -> None:
+    """Write all of it: the disk may take less than it is given."""
+    written = os.write(descriptor, data)
+    while written < len(data):
+        written += os.write(descriptor, memoryview(data)[written:])
 
 
 def _fsync_path(path: str) -> None:

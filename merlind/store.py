@@ -5,22 +5,25 @@ removed after the commit that ends their task.
 """
 
 import errno
-import json
 import sqlite3
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any, Generic, Protocol, TypeVar
+from itertools import groupby
+from operator import attrgetter
+from typing import Any, TypeVar
 
 from twisted.enterprise.adbapi import ConnectionPool
 from twisted.internet.defer import Deferred, fail
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from merlind import rows
 from merlind.clock import ServiceClock
-from merlind.spool import FULL, READ_ONLY, Spool, Staged, remove
-from merlind.task import Photo, State, Task, TaskError, retried
+from merlind.rows import Census, Cursor, Ended
+from merlind.spool import FULL, READ_ONLY, NotWritten, Spool, Staged, remove
+from merlind.task import Photo, State, Task, retried
 
 T = TypeVar("T")
 
@@ -29,28 +32,6 @@ CHECKPOINT_EVERY = 500
 
 MAX_BATCH = 512
 """The most operations that share one transaction: it bounds how long the first of them waits for the last."""
-
-_COLUMNS = (
-    "id, user, name, sha256, size, media_type, state, since, due, retry_id, attempts, trouble, result, "
-    "error_code, error_detail, finished"
-)
-_MARKS = ", ".join("?" * 16)
-_INSERT = f"INSERT INTO task ({_COLUMNS}) VALUES ({_MARKS})"
-_UPDATE = (
-    "UPDATE task SET state = ?, since = ?, due = ?, retry_id = ?, attempts = ?, trouble = ?, result = ?, "
-    "error_code = ?, error_detail = ?, finished = ? WHERE id = ?"
-)
-_SAME = f"SELECT {_COLUMNS} FROM task WHERE sha256 = ? AND user = ? AND name = ?"
-_BY_ID = f"SELECT {_COLUMNS} FROM task WHERE id = ?"
-_BY_IDS = f"SELECT {_COLUMNS} FROM task WHERE id IN (SELECT value FROM json_each(?))"
-_PAGE = f"SELECT {_COLUMNS} FROM task WHERE finished IS NULL AND (due, id) > (?, ?) ORDER BY due, id LIMIT ?"
-_OLDEST = "SELECT min(since) FROM task INDEXED BY task_due WHERE finished IS NULL"
-_NEWEST = (
-    "SELECT finished, state, id, user, result, error_code, error_detail FROM task INDEXED BY task_finished "
-    "WHERE finished IS NOT NULL AND (finished, state, id) < (?, ?, ?) "
-    "ORDER BY finished DESC, state DESC, id DESC LIMIT ?"
-)
-_OLD = f"SELECT {_COLUMNS} FROM task WHERE finished IS NOT NULL AND finished <= ? ORDER BY finished LIMIT ?"
 
 
 class StoreUnavailable(Exception):
@@ -70,6 +51,10 @@ class Submission:
     staged: Staged
     media_type: str
 
+    @property
+    def same_as(self) -> rows.SameAs:
+        return self.staged.sha256, self.user, self.name
+
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
@@ -84,62 +69,38 @@ class Accepted:
         return self.before is not self.task
 
 
-@dataclass(frozen=True, slots=True)
-class Ended:
-    """What is told of a finished task, and its place in the order of their ends: (finished, state, number)."""
-
-    place: tuple[float, str, int]
-    user: str
-    result: float | None
-    error: TaskError | None
-
-    @property
-    def id(self) -> int:
-        return self.place[2]
-
-
-@dataclass(frozen=True, slots=True)
-class Census:
-    """How many tasks there are by state, and the bytes of their photos."""
-
-    tasks: dict[str, int]
-    photo_bytes: int
-
-
 @dataclass(slots=True)
 class _Changes:
     """What a transaction wants of the spool."""
 
-    place: list[tuple[str, int]] = field(default_factory=list)
-    discard: list[str] = field(default_factory=list)
+    place: list[tuple[Staged, int]] = field(default_factory=list)
+    discard: list[Staged] = field(default_factory=list)
     remove: set[int] = field(default_factory=set)
 
 
-class Cursor(Protocol):
-    """What is used of a database cursor."""
-
-    rowcount: int
-    connection: Any
-
-    def execute(self, sql: str, parameters: Sequence[Any] = ...) -> "Cursor": ...
-    def fetchone(self) -> Any: ...
-    def fetchall(self) -> list[Any]: ...
-
-
 @dataclass(slots=True)
-class _Operation(Generic[T]):
-    name: str
-    run: Callable[[Cursor, _Changes], T]
+class _Operation:
+    """What somebody waits for. Those of one ``run`` are done together; it returns a result for each argument."""
+
+    rank: int
+    run: Callable[[Cursor, _Changes, list[Any]], list[Any]]
+    argument: Any
     writes: bool
-    done: "Deferred[T]"
+    done: "Deferred[Any]"
+
+
+# The order within a batch: a task that just failed begins anew, if it is sent again in the same batch; who asks is told
+# of all that.
+_SAVES, _ACCEPTS, _OTHERS, _GETS = range(4)
 
 
 class Store:
     """The tasks, behind named operations that all return Deferreds.
 
     Operations that come while a transaction is under way wait for it and then share the next one (group commit): it
-    costs one flush however many they are. Each fails with StoreUnavailable or StoreBroken; after the first StoreBroken
-    nothing is tried any more, and ``on_broken`` has been told why.
+    costs one flush however many they are, and those of one kind share their statements. Each fails with
+    StoreUnavailable or StoreBroken; after the first StoreBroken nothing is tried any more, and ``on_broken`` has been
+    told why.
     """
 
     _log = Logger()
@@ -157,8 +118,7 @@ class Store:
         self._clock = clock
         self._new_id = new_id
         self._on_broken = on_broken
-        self._waiting: deque[_Operation[Any]] = deque()
-        self._asked: list[tuple[int, Deferred[Task | None]]] | None = None
+        self._waiting: deque[_Operation] = deque()
         self._busy = False
         self._unmoved = 0
         self._idle: list[Deferred[None]] = []
@@ -178,52 +138,44 @@ class Store:
 
         The staged file is the store's from here on: it is in place, or gone.
         """
-        d = self._write("accept", lambda cursor, changes: self._accept(cursor, changes, submission))
-        return d.addErrback(self._discard_staged, submission.staged.path)
+        d: Deferred[Accepted] = self._enqueue(_Operation(_ACCEPTS, self._accept, submission, True, Deferred()))
+        return d.addErrback(self._discard_staged, submission.staged)
 
     def save(self, task: Task) -> "Deferred[None]":
         """Record what became of a task; its photo goes if it is over. A task deleted meanwhile stays deleted."""
-        return self._write("save", lambda cursor, changes: _save(cursor, changes, task))
+        return self._enqueue(_Operation(_SAVES, _save, task, True, Deferred()))
 
     def delete(self, task_id: int, user: str) -> "Deferred[Task | None]":
         """Erase a user's task and its photo; fires with what it was, or None if it wasn't there."""
-        return self._write("delete", lambda cursor, changes: _delete(cursor, changes, task_id, user))
+        return self._write(lambda cursor, changes: _delete(cursor, changes, task_id, user))
 
     def get(self, task_id: int) -> "Deferred[Task | None]":
-        """The task, if there is one. Those that are asked for in a row share a query if they have to wait."""
-        d: Deferred[Task | None] = Deferred()
-        if self._asked is not None and len(self._asked) < MAX_BATCH:
-            self._asked.append((task_id, d))
-            return d
-        asked = [(task_id, d)]
-        found = self._read("get", lambda cursor: _by_ids(cursor, [task_id for task_id, _ in asked]))
-        found.addCallbacks(_tell, _tell_failure, callbackArgs=(asked,), errbackArgs=(asked,))
-        self._asked = asked if self._waiting else None
-        return d
+        """The task, if there is one."""
+        return self._enqueue(_Operation(_GETS, _get, task_id, False, Deferred()))
 
     def page(self, after: tuple[float, int], limit: int) -> "Deferred[list[Task]]":
         """The next ``limit`` unfinished tasks in order of (due, id), behind the place ``after``."""
-        return self._read("page", lambda cursor: [_task(r) for r in cursor.execute(_PAGE, (*after, limit)).fetchall()])
+        return self._read(lambda cursor: rows.page(cursor, after, limit))
 
     def newest(self, before: tuple[float, str, int], limit: int) -> "Deferred[list[Ended]]":
         """The ``limit`` finished tasks that were over last before the place ``before``, the newest first."""
-        return self._read("newest", lambda cursor: _newest(cursor, before, limit))
+        return self._read(lambda cursor: rows.newest(cursor, before, limit))
 
     def census(self) -> "Deferred[Census]":
         """Count the tasks."""
-        return self._read("census", _census)
+        return self._read(rows.census)
 
     def oldest(self) -> "Deferred[float | None]":
         """The service time since which the oldest unfinished task is worked on."""
-        return self._read("oldest", lambda cursor: cursor.execute(_OLDEST).fetchone()[0])
+        return self._read(rows.oldest)
 
     def expire(self, finished_before: float, limit: int) -> "Deferred[list[Task]]":
         """Forget up to ``limit`` tasks that were over before a time of the wall clock; fires with what they were."""
-        return self._write("expire", lambda cursor, _: _expire(cursor, finished_before, limit))
+        return self._write(lambda cursor, _: _expire(cursor, finished_before, limit))
 
     def sweep_photos(self, task_ids: Sequence[int]) -> "Deferred[None]":
         """Unlink those of the named photos whose task is over or unknown."""
-        return self._write("sweep", lambda cursor, changes: _sweep(cursor, changes, task_ids))
+        return self._write(lambda cursor, changes: _sweep(cursor, changes, task_ids))
 
     def check(self) -> "Deferred[None]":
         """See that the database and the spool can be written to."""
@@ -231,7 +183,7 @@ class Store:
         def run(cursor: Cursor, changes: _Changes) -> None:
             self._spool.probe()
 
-        return self._write("check", run)
+        return self._write(run)
 
     def compact(self) -> "Deferred[None]":
         """Move the write-ahead log into the database and empty it, so that nothing erased stays in it."""
@@ -250,17 +202,18 @@ class Store:
 
     # How they are done.
 
-    def _read(self, name: str, run: Callable[[Cursor], T]) -> "Deferred[T]":
-        return self._enqueue(_Operation(name, lambda cursor, _: run(cursor), False, Deferred()))
+    def _read(self, run: Callable[[Cursor], T]) -> "Deferred[T]":
+        return self._enqueue(_Operation(_OTHERS, lambda cursor, *_: [run(cursor)], None, False, Deferred()))
 
-    def _write(self, name: str, run: Callable[[Cursor, _Changes], T]) -> "Deferred[T]":
-        return self._enqueue(_Operation(name, run, True, Deferred()))
+    def _write(self, run: Callable[[Cursor, _Changes], T]) -> "Deferred[T]":
+        return self._enqueue(
+            _Operation(_OTHERS, lambda cursor, changes, _: [run(cursor, changes)], None, True, Deferred())
+        )
 
-    def _enqueue(self, operation: _Operation[T]) -> "Deferred[T]":
+    def _enqueue(self, operation: _Operation) -> "Deferred[Any]":
         if self._broken is not None:
             operation.done.errback(self._broken)
             return operation.done
-        self._asked = None
         self._waiting.append(operation)
         self._pump()
         return operation.done
@@ -274,7 +227,7 @@ class Store:
                 d.callback(None)
             return
         batch = [self._waiting.popleft() for _ in range(min(MAX_BATCH, len(self._waiting)))]
-        self._asked = None
+        batch.sort(key=attrgetter("rank"))
         self._busy = True
         self._pool.runWithConnection(self._run_batch, batch, self._clock.now()).addErrback(
             lambda failure: [self._judge_failure(failure)] * len(batch)
@@ -286,7 +239,7 @@ class Store:
             self._break(result.value)
         return result
 
-    def _batch_done(self, results: list[Any], batch: list[_Operation[Any]]) -> None:
+    def _batch_done(self, results: list[Any], batch: list[_Operation]) -> None:
         self._busy = False
         wrote = [r for r, operation in zip(results, batch, strict=True) if operation.writes]
         if wrote:
@@ -311,29 +264,26 @@ class Store:
         self._broken = broken
         waiting = list(self._waiting)
         self._waiting.clear()
-        self._asked = None
         self._on_broken(str(broken))
         for operation in waiting:
             operation.done.errback(broken)
 
-    def _discard_staged(self, failure: Failure, path: str) -> Failure:
-        remove(path)
+    def _discard_staged(self, failure: Failure, staged: Staged) -> Failure:
+        staged.drop()
         return failure
 
     # In the pool's thread.
 
-    def _run_batch(self, connection: Any, batch: list[_Operation[Any]], now: float) -> list[Any]:
+    def _run_batch(self, connection: Any, batch: list[_Operation], now: float) -> list[Any]:
         cursor = connection.cursor()
         if any(operation.writes for operation in batch):
             results = self._attempt(lambda: self._transaction(cursor, batch, now))
-            if not isinstance(results, Failure):
-                return results
-            failure = results
+        else:
+            results = self._attempt(lambda: _run(cursor, _Changes(), batch))
+        if not isinstance(results, Failure):
+            return results
         # What only reads works on a full or a read-only disk too.
-        return [
-            failure if operation.writes else self._attempt(partial(operation.run, cursor, _Changes()))
-            for operation in batch
-        ]
+        return [results if one.writes else self._attempt(partial(_run_alone, cursor, one)) for one in batch]
 
     def _checkpoint(self, connection: Any, mode: str) -> "Failure | None":
         # Outside of any transaction, where SQLite wants it.
@@ -345,13 +295,13 @@ class Store:
         except (sqlite3.Error, OSError) as error:
             return Failure(self._judge(error))
 
-    def _transaction(self, cursor: Cursor, batch: list[_Operation[Any]], now: float) -> list[Any]:
+    def _transaction(self, cursor: Cursor, batch: list[_Operation], now: float) -> list[Any]:
         changes = _Changes()
         cursor.execute("BEGIN IMMEDIATE")
         try:
-            results = [operation.run(cursor, changes) for operation in batch]
+            results = _run(cursor, changes, batch)
             self._spool.place(changes.place)
-            cursor.execute("UPDATE clock SET now = ?", (now,))
+            rows.record_time(cursor, now)
             cursor.execute("COMMIT")
         except BaseException:
             self._undo(cursor, changes)
@@ -373,9 +323,11 @@ class Store:
             self._tidy(stray)
 
     def _tidy(self, changes: _Changes) -> None:
-        for path in [*changes.discard, *map(self._spool.path, changes.remove)]:
+        steps: list[Callable[[], None]] = [staged.drop for staged in changes.discard]
+        steps += [partial(remove, self._spool.path(task_id)) for task_id in changes.remove]
+        for step in steps:
             try:
-                remove(path)
+                step()
             except OSError as error:
                 # The next start sweeps it; the commit stands.
                 self._log.warn("a photo could not be removed: {error}", error=error.strerror)
@@ -390,9 +342,9 @@ class Store:
         """Whether an error passes, or means that the disk can't be trusted."""
         if isinstance(error, OSError):
             what = error.strerror or str(error)
-            return (
-                StoreBroken(f"the photo spool failed: {what}") if error.errno == errno.EIO else StoreUnavailable(what)
-            )
+            if error.errno == errno.EIO and not isinstance(error, NotWritten):
+                return StoreBroken(f"the photo spool failed: {what}")
+            return StoreUnavailable(what)
         name = getattr(error, "sqlite_errorname", "")
         if name.startswith("SQLITE_IOERR") and "FSYNC" not in name and (passing := self._passing_reason()):
             return StoreUnavailable(passing)
@@ -409,157 +361,100 @@ class Store:
                 return error.strerror
         return None
 
-    def _accept(self, cursor: Cursor, changes: _Changes, submission: Submission) -> Accepted:
-        staged = submission.staged
-        found = _one(cursor.execute(_SAME, (staged.sha256, submission.user, submission.name)))
-        if found is not None and found.state is not State.FAILED:
-            changes.discard.append(staged.path)
-            return Accepted(found, before=found)
+    def _accept(self, cursor: Cursor, changes: _Changes, submissions: list[Submission]) -> list[Accepted]:
+        tasks = rows.same_as(cursor, [submission.same_as for submission in submissions])
+        begun = self._begin(cursor, [submission for submission in submissions if submission.same_as not in tasks])
+        again: list[Task] = []
+        accepted: list[Accepted] = []
+        for submission in submissions:
+            before = tasks.get(submission.same_as)
+            if before is not None and before.state is not State.FAILED:
+                changes.discard.append(submission.staged)
+                accepted.append(Accepted(before, before))
+                continue
+            if before is None:
+                task = begun[submission.same_as]
+            else:
+                photo = replace(before.photo, media_type=submission.media_type)
+                task = retried(replace(before, photo=photo), self._clock.now())
+                again.append(task)
+            # The next one that is the same finds it.
+            tasks[submission.same_as] = task
+            changes.place.append((submission.staged, task.id))
+            changes.remove.discard(task.id)
+            accepted.append(Accepted(task, before))
+        rows.update(cursor, again)
+        return accepted
+
+    def _begin(self, cursor: Cursor, submissions: list[Submission]) -> dict[rows.SameAs, Task]:
+        """New tasks, under numbers that no others have."""
         now = self._clock.now()
-        if found is not None:
-            task = retried(replace(found, photo=replace(found.photo, media_type=submission.media_type)), now)
-            _update(cursor, task)
-        else:
-            photo = Photo(staged.sha256, staged.size, submission.media_type)
-            task = self._insert(cursor, Task(0, submission.user, submission.name, photo, since=now, due=now))
-        changes.place.append((staged.path, task.id))
-        changes.remove.discard(task.id)
-        return Accepted(task, before=found)
+        begun: dict[rows.SameAs, Task] = {}
+        for submission in submissions:
+            if submission.same_as not in begun:
+                photo = Photo(submission.staged.sha256, submission.staged.size, submission.media_type)
+                task = Task(self._new_id(), submission.user, submission.name, photo, since=now, due=now)
+                begun[submission.same_as] = task
+        for same in rows.portions(list(begun)):
+            try:
+                rows.insert(cursor, [begun[one] for one in same])
+            except sqlite3.IntegrityError:
+                begun.update((one, self._insert(cursor, begun[one])) for one in same)
+        return begun
 
     def _insert(self, cursor: Cursor, task: Task) -> Task:
-        """The new task, under a number that no other has."""
+        """The new task, under another number if another has its own."""
         while True:
-            numbered = replace(task, id=self._new_id())
             try:
-                cursor.execute(_INSERT, _row(numbered))
+                rows.insert(cursor, [task])
             except sqlite3.IntegrityError:
                 self._log.info("a task number was taken, and another one drawn")
+                task = replace(task, id=self._new_id())
             else:
-                return numbered
+                return task
 
 
-def _by_ids(cursor: Cursor, task_ids: list[int]) -> dict[int, Task]:
-    # A query for each would give up the interpreter's lock, and wait for it, several times as often.
-    rows = cursor.execute(_BY_IDS, (json.dumps(task_ids),)).fetchall()
-    return {row[0]: _task(row) for row in rows}
+def _run(cursor: Cursor, changes: _Changes, batch: list[_Operation]) -> list[Any]:
+    results: list[Any] = []
+    for run, operations in groupby(batch, attrgetter("run")):
+        results += run(cursor, changes, [operation.argument for operation in operations])
+    return results
 
 
-def _tell(found: dict[int, Task], asked: "list[tuple[int, Deferred[Task | None]]]") -> None:
-    for task_id, d in asked:
-        d.callback(found.get(task_id))
+def _run_alone(cursor: Cursor, operation: _Operation) -> Any:
+    return _run(cursor, _Changes(), [operation])[0]
 
 
-def _tell_failure(failure: Failure, asked: "list[tuple[int, Deferred[Task | None]]]") -> None:
-    for _, d in asked:
-        d.errback(failure)
+def _get(cursor: Cursor, changes: _Changes, task_ids: list[int]) -> list[Task | None]:
+    found = rows.by_ids(cursor, task_ids)
+    return [found.get(task_id) for task_id in task_ids]
 
 
-def _save(cursor: Cursor, changes: _Changes, task: Task) -> None:
-    _update(cursor, task)
-    if task.over:
-        changes.remove.add(task.id)
-
-
-def _update(cursor: Cursor, task: Task) -> None:
-    row = _row(task)
-    cursor.execute(_UPDATE, (*row[6:], task.id))
+def _save(cursor: Cursor, changes: _Changes, tasks: list[Task]) -> list[None]:
+    rows.update(cursor, tasks)
+    changes.remove.update(task.id for task in tasks if task.over)
+    return [None] * len(tasks)
 
 
 def _delete(cursor: Cursor, changes: _Changes, task_id: int, user: str) -> Task | None:
-    found = _one(cursor.execute(_BY_ID, (task_id,)))
+    found = rows.by_id(cursor, task_id)
     if found is None or found.user != user:
         return None
-    cursor.execute("DELETE FROM task WHERE id = ?", (task_id,))
+    rows.erase(cursor, task_id)
     changes.remove.add(task_id)
     return found
 
 
 def _expire(cursor: Cursor, finished_before: float, limit: int) -> list[Task]:
-    old = [_task(row) for row in cursor.execute(_OLD, (finished_before, limit)).fetchall()]
+    old = rows.ended_by(cursor, finished_before, limit)
     for task in old:
-        cursor.execute("DELETE FROM task WHERE id = ?", (task.id,))
+        rows.erase(cursor, task.id)
     return old
 
 
 def _sweep(cursor: Cursor, changes: _Changes, task_ids: Sequence[int]) -> None:
-    for task_id in task_ids:
-        cursor.execute("SELECT 1 FROM task WHERE id = ? AND finished IS NULL", (task_id,))
-        if cursor.fetchone() is None:
-            changes.remove.add(task_id)
-
-
-def _newest(cursor: Cursor, before: tuple[float, str, int], limit: int) -> list[Ended]:
-    rows = cursor.execute(_NEWEST, (*before, limit)).fetchall()
-    return [Ended(row[:3], row[3], row[4], None if row[5] is None else TaskError(row[5], row[6])) for row in rows]
-
-
-def _census(cursor: Cursor) -> Census:
-    # Sums over an index, without a sort: this is the first thing after a start that others wait for.
-    unfinished, uploads, photo_bytes = cursor.execute(
-        f"SELECT count(*), count(*) FILTER (WHERE state = '{State.UPLOAD}'), total(size) "
-        "FROM task INDEXED BY task_due WHERE finished IS NULL"
-    ).fetchone()
-    over, ready = cursor.execute(
-        f"SELECT count(*), count(*) FILTER (WHERE state = '{State.READY}') "
-        "FROM task INDEXED BY task_finished WHERE finished IS NOT NULL"
-    ).fetchone()
-    tasks = {
-        State.UPLOAD.value: uploads,
-        State.POLL.value: unfinished - uploads,
-        State.READY.value: ready,
-        State.FAILED.value: over - ready,
-    }
-    return Census(tasks, int(photo_bytes))
+    changes.remove.update(task_id for task_id in task_ids if not rows.unfinished(cursor, task_id))
 
 
 def _ignore(_: object) -> None:
     """For an operation whose rows nobody wants."""
-
-
-def _one(cursor: Cursor) -> Task | None:
-    row = cursor.fetchone()
-    return None if row is None else _task(row)
-
-
-def _row(task: Task) -> tuple[Any, ...]:
-    photo, error = task.photo, task.error
-    return (
-        task.id,
-        task.user,
-        task.name,
-        photo.sha256,
-        photo.size,
-        photo.media_type,
-        str(task.state),
-        task.since,
-        task.due,
-        task.retry_id,
-        task.attempts,
-        task.trouble,
-        task.result,
-        error.code if error else None,
-        error.detail if error else None,
-        task.finished,
-    )
-
-
-def _task(row: Iterable[Any]) -> Task:
-    (
-        task_id, user, name, sha256, size, media_type, state, since, due,
-        retry_id, attempts, trouble, result, code, detail, finished,
-    ) = row  # fmt: skip
-    return Task(
-        id=task_id,
-        user=user,
-        name=name,
-        photo=Photo(sha256, size, media_type),
-        since=since,
-        due=due,
-        state=State(state),
-        retry_id=retry_id,
-        attempts=attempts,
-        trouble=trouble,
-        result=result,
-        error=None if code is None else TaskError(code, detail),
-        finished=finished,
-    )

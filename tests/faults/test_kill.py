@@ -23,7 +23,7 @@ class KillTest(ProcessCase):
         face = self.merlinface("--delay=0.2", "--waits=1", "--trouble=0.1").start()
         merlind = self.merlind(upstream=face.url)
         ledger = self.ledger()
-        with Load(merlind.port, ledger) as load:
+        with Load(merlind.port, ledger, largest=600) as load:
             for _ in range(ROUNDS):
                 merlind.spawn()
                 time.sleep(random.uniform(0.1, 1.5))
@@ -45,7 +45,7 @@ class KillTest(ProcessCase):
             for when in spread(ROUNDS // 6, 25):
                 merlind.start()
                 strace = Strace(self, merlind, f"{call}:signal=KILL:when={when}")
-                with Load(merlind.port, ledger, largest=100) as load:
+                with Load(merlind.port, ledger, largest=700) as load:
                     until(lambda: not merlind.running, f"the end at {call} number {when}")
                 self.assertTrue(died_by(merlind), merlind.log()[-2000:])
                 strace.detach()

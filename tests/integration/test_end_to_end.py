@@ -88,7 +88,7 @@ class EndToEndTest(ProcessCase):
     def test_gone_in_mid_upload(self) -> None:
         """A client that goes away leaves no file and no row."""
         merlind = self.merlind().start()
-        sent = form("Ada", png(300))
+        sent = form("Ada", png(600))
         with socket.create_connection(("127.0.0.1", merlind.port)) as client:
             head = f"POST / HTTP/1.1\r\nHost: x\r\nContent-Type: {sent.content_type}\r\n"
             client.sendall(f"{head}Content-Length: {len(sent.body)}\r\n\r\n".encode() + sent.body[:60000])

@@ -31,7 +31,7 @@ class StopTest(ProcessCase):
         until(lambda: merlind.metric("merlind_held_clients") == 1, "the client to be held")
         self.uploading = socket.create_connection(("127.0.0.1", merlind.port))
         self.addCleanup(self.uploading.close)
-        sent = form("Bob", png(300))
+        sent = form("Bob", png(600))
         head = f"POST / HTTP/1.1\r\nHost: x\r\nContent-Type: {sent.content_type}\r\n"
         self.uploading.sendall(f"{head}Content-Length: {len(sent.body)}\r\n\r\n".encode() + sent.body[:5000])
         until(lambda: merlind.metric("merlind_uploads") == 1, "the upload to begin")
@@ -98,7 +98,7 @@ class KillTest(ProcessCase):
     def test_remains_are_swept(self) -> None:
         """Half of an upload, and a photo without a task, are gone after a new start."""
         merlind = self.merlind().start()
-        sent = form("Bob", png(300))
+        sent = form("Bob", png(600))
         with socket.create_connection(("127.0.0.1", merlind.port)) as client:
             head = f"POST / HTTP/1.1\r\nHost: x\r\nContent-Type: {sent.content_type}\r\n"
             client.sendall(f"{head}Content-Length: {len(sent.body)}\r\n\r\n".encode() + sent.body[:60000])

@@ -409,6 +409,11 @@ def open_files() -> set[str]:
     return {os.path.realpath(f"/proc/self/fd/{fd}") for fd in os.listdir("/proc/self/fd")}
 
 
+def failing(number: int) -> Callable[..., Any]:
+    """A system call that fails."""
+    return raising(OSError(number, os.strerror(number)))
+
+
 def raising(error: BaseException) -> Callable[..., Any]:
     """Something to patch a function with, so that it fails."""
 

@@ -49,6 +49,13 @@ class DatabaseTests(SynchronousTestCase):
         self.assertEqual(before[1].st_mode, after[1].st_mode)
         self.assertEqual(before[2], after[2])
 
+    def test_too_old(self) -> None:
+        """An SQLite that doesn't know our statements is refused, and nothing made."""
+        self.patch(sqlite3, "sqlite_version_info", (3, 32, 9))
+        error = self.assertRaises(DatabaseUnusable, prepare, self.file)
+        self.assertIn("merlind needs 3.33.0 or newer", str(error))
+        self.assertEqual(os.listdir(self.folder), [])
+
     def test_made(self) -> None:
         """Where there is none, or one without a byte, it is made, for us alone."""
         prepare(self.file)

@@ -11,18 +11,9 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 
 from merlind import spool as spool_module
-from merlind.spool import Spool, Staged, syncfs, trusted_syncfs
+from merlind.spool import NotWritten, Spool, Staged, syncfs, trusted_syncfs
 from merlind.task import MAX_TASK_ID
-from tests.unit.support import open_files
-
-
-def failing(number: int) -> Callable[..., Any]:
-    """A system call that fails."""
-
-    def call(*args: Any) -> Any:
-        raise OSError(number, os.strerror(number))
-
-    return call
+from tests.unit.support import failing, open_files
 
 
 class SpoolCase(SynchronousTestCase):
@@ -69,14 +60,14 @@ class PrepareTests(SpoolCase):
         self.set_umask(0)
         self.folder = self.folder.with_name("other")
         self.spool = self.make()
-        self.spool.place([(self.staged().path, 7)])
+        self.spool.place([(self.staged(), 7)])
         self.staged()
         for path, mode in ((".", 0o700), ("incoming", 0o700), ("7", 0o600), ("incoming/2.part", 0o600)):
             self.assertEqual(stat.S_IMODE((self.folder / path).stat().st_mode), mode, path)
 
     def test_sweep(self) -> None:
         """What was coming in when the last run ended is removed; what is in place stays."""
-        self.spool.place([(self.staged().path, 7)])
+        self.spool.place([(self.staged(), 7)])
         self.staged()
         self.spool.stage().write(b"half")
         self.assertEqual(self.files(), ["7", "incoming/2.part", "incoming/3.part"])
@@ -174,6 +165,79 @@ class StagingTests(SpoolCase):
         self.assertRaises(FileExistsError, self.spool.stage().write, b"b")
 
 
+class MemoryTests(SpoolCase):
+    """A small photo: in memory until it gets its place."""
+
+    def staged_in_memory(self, *pieces: bytes) -> Staged:
+        staging = self.spool.stage(in_memory=True)
+        for piece in pieces:
+            staging.write(piece)
+        self.assertEqual(staging.size, sum(map(len, pieces)))
+        return staging.finish()
+
+    def test_pieces(self) -> None:
+        """There is no file until it is put, and then all of it; its digest and size are told."""
+        staged = self.staged_in_memory(b"one", b"", b"two")
+        self.assertEqual((staged.sha256, staged.size), (hashlib.sha256(b"onetwo").digest(), 6))
+        self.assertEqual(self.files(), [])
+        self.spool.place([(staged, 7)])
+        self.assertEqual(self.files(), ["7"])
+        self.assertEqual(Path(self.spool.path(7)).read_bytes(), b"onetwo")
+        self.assertEqual(stat.S_IMODE(os.stat(self.spool.path(7)).st_mode), 0o600)
+
+    def test_unwanted(self) -> None:
+        """What is discarded, or dropped, leaves nothing."""
+        staging = self.spool.stage(in_memory=True)
+        staging.write(b"half")
+        staging.discard()
+        self.assertEqual(staging.finish().pieces, ())
+        self.staged_in_memory(b"whole").drop()
+        self.assertEqual(self.files(), [])
+
+    def test_taken_place(self) -> None:
+        """What lies at its place already is replaced as a whole: there is no moment with a half of one."""
+        seen = []
+        real = os.write
+
+        def write(descriptor: int, data: bytes) -> int:
+            seen.append(Path(self.spool.path(7)).read_bytes())
+            return real(descriptor, data)
+
+        self.spool.place([(self.staged_in_memory(b"before"), 7)])
+        self.patch(os, "write", write)
+        self.spool.place([(self.staged_in_memory(b"after"), 7)])
+        self.assertEqual(seen, [b"before"])
+        self.assertEqual((self.files(), Path(self.spool.path(7)).read_bytes()), (["7"], b"after"))
+
+    def test_short_writes(self) -> None:
+        """The disk may take less than it is given."""
+        real = os.write
+        self.patch(os, "write", lambda descriptor, data: real(descriptor, data[:3]))
+        self.spool.place([(self.staged_in_memory(b"1234", b"5678"), 7)])
+        self.assertEqual(Path(self.spool.path(7)).read_bytes(), b"12345678")
+
+    def test_not_written(self) -> None:
+        """Where it can't be written it says so, and no descriptor stays open."""
+        before = len(os.listdir("/proc/self/fd"))
+        for name in ("open", "write"):
+            real = getattr(os, name)
+            self.patch(os, name, failing(errno.EIO))
+            error = self.assertRaises(NotWritten, self.staged_in_memory(b"x").put, self.spool.path(8))
+            self.assertEqual((error.errno, error.strerror), (errno.EIO, os.strerror(errno.EIO)))
+            self.patch(os, name, real)
+        self.assertEqual(len(os.listdir("/proc/self/fd")), before)
+
+    def test_half_replaced(self) -> None:
+        """What was written beside its place, and never got there, is dropped with it."""
+        self.spool.place([(self.staged_in_memory(b"before"), 7)])
+        staged = self.staged_in_memory(b"after")
+        self.patch(os, "rename", failing(errno.ENOSPC))
+        self.assertRaises(OSError, staged.put, self.spool.path(7))
+        self.assertEqual(len(self.files()), 2)
+        staged.drop()
+        self.assertEqual((self.files(), Path(self.spool.path(7)).read_bytes()), (["7"], b"before"))
+
+
 class PlaceTests(SpoolCase):
     """In place, durably."""
 
@@ -184,10 +248,10 @@ class PlaceTests(SpoolCase):
         self.assertEqual(self.synced, [])
 
     def test_file_by_file(self) -> None:
-        """Each file is flushed before it gets its name, then the folder once."""
+        """Each file is flushed, then the folder once."""
         self.record_syncs()
-        self.spool.place([(self.staged(b"%d" % n).path, 10 + n) for n in (1, 2, 3)])
-        self.assertEqual(self.synced, ["incoming/1.part", "incoming/2.part", "incoming/3.part", "."])
+        self.spool.place([(self.staged(b"%d" % n), 10 + n) for n in (1, 2, 3)])
+        self.assertEqual(self.synced, ["11", "12", "13", "."])
         self.assertEqual(self.files(), ["11", "12", "13"])
         self.assertEqual([Path(self.spool.path(10 + n)).read_bytes() for n in (1, 2, 3)], [b"1", b"2", b"3"])
 
@@ -200,11 +264,11 @@ class PlaceTests(SpoolCase):
 
         self.spool = self.make(sync_all)
         self.record_syncs()
-        self.spool.place([(self.staged().path, n) for n in (1, 2)])
-        self.assertEqual((seen, self.synced), ([], ["incoming/1.part", "incoming/2.part", "."]))
+        self.spool.place([(self.staged(), n) for n in (1, 2)])
+        self.assertEqual((seen, self.synced), ([], ["1", "2", "."]))
         self.synced.clear()
         before = len(os.listdir("/proc/self/fd"))
-        self.spool.place([(self.staged().path, n) for n in (3, 4, 5)])
+        self.spool.place([(self.staged(), n) for n in (3, 4, 5)])
         self.assertEqual((seen, self.synced), ([(str(self.folder), ["1", "2", "3", "4", "5"])], []))
         self.assertEqual(len(os.listdir("/proc/self/fd")), before)
 
@@ -217,29 +281,24 @@ class PlaceTests(SpoolCase):
             failing(errno.EIO)()
 
         before = len(os.listdir("/proc/self/fd"))
-        one = [(self.staged().path, 1)]
+        one = [(self.staged(), 1)]
         self.patch(os, "fsync", fail)
         self.assertEqual(self.assertRaises(OSError, self.spool.place, one).errno, errno.EIO)
-        self.assertEqual((len(calls), self.files()), (1, ["incoming/1.part"]))
+        self.assertEqual((len(calls), self.files()), (1, ["1"]))
         self.spool = Spool(self.folder.with_name("spool"), fail)
-        self.assertRaises(OSError, self.spool.place, [(self.spool_file(n), n) for n in (4, 5, 6)])
+        self.assertRaises(OSError, self.spool.place, [(self.staged(), n) for n in (4, 5, 6)])
         self.assertEqual(len(calls), 2)
         self.assertEqual(len(os.listdir("/proc/self/fd")), before)
-
-    def spool_file(self, number: int) -> str:
-        path = self.folder / "incoming" / f"x{number}"
-        path.write_bytes(b"x")
-        return str(path)
 
     def test_staged_file_lost(self) -> None:
         """A staged file that is gone raises."""
         staged = self.staged()
         Path(staged.path).unlink()
-        self.assertRaises(FileNotFoundError, self.spool.place, [(staged.path, 1)])
+        self.assertRaises(FileNotFoundError, self.spool.place, [(staged, 1)])
 
     def test_stored(self) -> None:
         """Only what is named by a task's number counts."""
-        self.spool.place([(self.staged().path, n) for n in (1, 77, MAX_TASK_ID)])
+        self.spool.place([(self.staged(), n) for n in (1, 77, MAX_TASK_ID)])
         for name in ("0", str(MAX_TASK_ID + 1), "x", "-1", "1.jpg", "٣", "²"):
             (self.folder / name).write_bytes(b"")
         self.assertEqual(sorted(self.spool.stored()), [1, 77, MAX_TASK_ID])

@@ -8,11 +8,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from twisted.trial.unittest import SynchronousTestCase
 
 from merlind import store as store_module
 from merlind.database import service_time
+from merlind.rows import MOST
 from merlind.store import MAX_BATCH, Accepted, StoreBroken, StoreUnavailable
 from merlind.task import Done, Policy, State, Task, TaskError, Trouble, Wait, advance, fail
 from tests.unit.support import EPOCH, JPEG, Core, fail_on, make_task, raising, sqlite_error
@@ -320,49 +321,70 @@ class GroupCommitTests(StoreCase):
             self.store.save(make_task(n))
         self.core.settle()
         self.assertEqual(self.watch.count("BEGIN"), 2)
-        self.assertEqual(self.watch.count("UPDATE task"), MAX_BATCH + 1)
+        self.assertEqual(self.watch.count("UPDATE task"), MAX_BATCH // MOST + 1)
 
     def test_in_order(self) -> None:
-        """They are done, and told, in the order in which they were asked for."""
+        """They are done, and told, kind by kind: saves, submissions, the rest, and last who asks."""
         told: list[str] = []
+
+        def tell(what: str, d: "Deferred[Any]") -> None:
+            d.addCallback(lambda result: told.append(f"{what} {getattr(result, 'state', '-')}"))
+
         task = self.core.accept()
-        self.store.census().addCallback(lambda _: told.append("first"))
-        self.store.save(ready(task)).addCallback(lambda _: told.append("save"))
-        self.store.get(task.id).addCallback(lambda found: told.append(found.state.value))
-        self.store.delete(task.id, "").addCallback(lambda found: told.append(found.state.value))
-        self.store.get(task.id).addCallback(lambda found: told.append(str(found)))
-        self.core.settle()
-        self.assertEqual(told, ["first", "save", "ready", "ready", "None"])
-
-    def test_shared_query(self) -> None:
-        """Those that ask one after the other while they wait share one query, and each is told of its own task."""
-        tasks = [self.core.accept(photo=b"%d" % n) for n in range(2)]
-        before = self.watch.count("SELECT id")
-        asked = [tasks[0].id, 999, tasks[1].id, tasks[0].id]
-        first = self.store.get(tasks[1].id)
-        found = [self.store.get(task_id) for task_id in asked]
-        self.core.settle()
-        self.assertEqual(self.watch.count("SELECT id") - before, 2)
-        self.assertEqual([self.successResultOf(d) for d in found], [tasks[0], None, tasks[1], tasks[0]])
-        self.assertEqual(self.successResultOf(first), tasks[1])
-
-    def test_shared_query_is_bounded(self) -> None:
-        """No more than a transaction's most share it."""
-        before = self.watch.count("SELECT id")
-        found = [self.store.get(n) for n in range(MAX_BATCH + 2)]
-        self.core.settle()
-        self.assertEqual(self.watch.count("SELECT id") - before, 3)
-        self.assertEqual([self.successResultOf(d) for d in found], [None] * (MAX_BATCH + 2))
-
-    def test_shared_query_is_sealed(self) -> None:
-        """Who asks when the query is under way gets one of his own."""
         self.store.census()
-        self.store.get(1)
-        self.store.save(make_task())
-        late = self.store.get(2)
+        tell("get", self.store.get(task.id))
+        tell("delete", self.store.delete(task.id, ""))
+        self.store.accept(self.core.submission()).addCallback(lambda accepted: tell("accept", succeed(accepted.task)))
+        tell("delete", self.store.delete(task.id, ""))
+        tell("get", self.store.get(task.id))
+        tell("save", self.store.save(ready(task)))
         self.core.settle()
-        self.assertIsNone(self.successResultOf(late))
-        self.assertIsNone(self.now(self.store.get(3)))
+        self.assertEqual(self.watch.count("BEGIN"), 2)
+        self.assertEqual(told, ["save -", "accept ready", "delete ready", "delete -", "get -", "get -"])
+
+    def test_shared_statements(self) -> None:
+        """Those of one kind share a statement or two, as long as they are not too many for one."""
+        self.store.census()
+        waiting = [self.store.accept(self.core.submission(photo=b"%d" % n)) for n in range(MOST)]
+        tasks = [accepted.task for accepted in self.accepted(*waiting)]
+        self.assertEqual((self.watch.count("SELECT id"), self.watch.count("INSERT")), (1, 1))
+        self.store.census()
+        for task in tasks:
+            self.store.save(replace(task, attempts=2))
+        found = [self.store.get(task.id) for task in (*tasks, *tasks)]
+        self.core.settle()
+        self.assertEqual((self.watch.count("UPDATE task"), self.watch.count("SELECT id")), (1, 2))
+        self.assertEqual([self.successResultOf(d) for d in found], [replace(task, attempts=2) for task in tasks] * 2)
+
+    def test_asked_for(self) -> None:
+        """Those that ask while they wait share one query, and each is told of its own task, or that there is none."""
+        tasks = [self.core.accept(photo=b"%d" % n) for n in range(2)]
+        self.store.census()
+        before = self.watch.count("SELECT id")
+        found = [self.store.get(task_id) for task_id in (tasks[0].id, 999, tasks[1].id, tasks[0].id)]
+        self.core.settle()
+        self.assertEqual([self.successResultOf(d) for d in found], [tasks[0], None, tasks[1], tasks[0]])
+        self.assertEqual((self.watch.count("SELECT id") - before, self.watch.count("BEGIN")), (1, 2))
+
+    def test_saved_twice(self) -> None:
+        """Of two saves of one task the last one counts."""
+        task = self.core.accept()
+        self.store.census()
+        self.store.save(replace(task, attempts=1))
+        self.store.save(replace(task, attempts=2))
+        self.core.settle()
+        self.assertEqual(self.core.stored(task.id), replace(task, attempts=2))
+
+    def test_sent_again_and_failing(self) -> None:
+        """A task that fails in the batch in which it is sent again begins anew, whichever came first."""
+        task = self.core.accept()
+        self.store.census()
+        accepted = self.store.accept(self.core.submission())
+        saved = self.store.save(failed(task))
+        self.core.settle()
+        self.assertIsNone(self.successResultOf(saved))
+        self.assertTrue(self.successResultOf(accepted).fresh)
+        self.assertEqual((self.core.stored(task.id).state, self.core.files()), (State.UPLOAD, ["1"]))
 
     def test_reading_alone(self) -> None:
         """What only reads takes no lock."""

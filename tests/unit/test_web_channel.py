@@ -1,15 +1,12 @@
 """The connection: what is no HTTP, too slow, too large or too much, at wire level."""
 
 import errno
-import os
-from collections.abc import Callable
-from typing import Any
 
 from twisted.internet.defer import fail
 from twisted.internet.interfaces import ITransport
 from zope.interface.verify import verifyObject
 
-from merlind import spool
+from merlind import gateway, spool
 from merlind.web import channel, site
 from merlind.web.channel import (
     BODY_GRACE,
@@ -22,6 +19,7 @@ from merlind.web.channel import (
     TurnedAway,
 )
 from merlind.web.form import FORM_OVERHEAD
+from tests.unit.support import failing
 from tests.unit.web_support import (
     LIMIT,
     Client,
@@ -463,13 +461,15 @@ class ConnectionTests(EdgeCase):
         self.assertEqual(client.reply().code, 202)
 
     def test_slow_upload(self) -> None:
-        """An upload that stops leaves nothing (H15, H16)."""
-        client = self.connect().send(post()[:-20])
-        self.assertEqual((len(self.core.files()), self.gateway.uploads), (1, 1))
-        self.reactor.run_for(BODY_GRACE + 1)
-        self.assert_problem(client.reply(), 408, "too_slow")
-        self.assertEqual(self.gateway.uploads, 0)
-        self.assert_nothing_kept()
+        """An upload that stops leaves nothing, be it staged in memory or in a file (H15, H16)."""
+        for most, files in ((gateway.SMALL_UPLOAD, 0), (0, 1)):
+            self.patch(gateway, "SMALL_UPLOAD", most)
+            client = self.connect().send(post()[:-20])
+            self.assertEqual((len(self.core.files()), self.gateway.uploads), (files, 1))
+            self.reactor.run_for(BODY_GRACE + 1)
+            self.assert_problem(client.reply(), 408, "too_slow")
+            self.assertEqual(self.gateway.uploads, 0)
+            self.assert_nothing_kept()
 
     def test_no_deadline_for_us(self) -> None:
         """However long the answer takes us, the client isn't blamed for it."""
@@ -688,7 +688,11 @@ class DrainTests(EdgeCase):
 
 
 class FaultTests(EdgeCase):
-    """Faults of our own."""
+    """Faults of our own, where photos are staged in files."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.patch(gateway, "SMALL_UPLOAD", 0)
 
     def test_unforeseen(self) -> None:
         """Its traceback is for the log alone; the client gets 500, and the connection goes on."""
@@ -733,12 +737,3 @@ class FaultTests(EdgeCase):
         self.assertEqual(lines.count("a photo could not be removed: Read-only file system"), 2)
         self.patch(spool.os, "unlink", unlink)
         self.core.spool.prepare()
-
-
-def failing(number: int) -> Callable[..., Any]:
-    """A system call that fails."""
-
-    def call(*args: Any) -> Any:
-        raise OSError(number, os.strerror(number))
-
-    return call

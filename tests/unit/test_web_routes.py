@@ -5,12 +5,12 @@ import json
 import os
 from typing import Any
 
-from merlind import spool
+from merlind import gateway, spool
 from merlind.gateway import ANONYMOUS, Limits
 from merlind.store import Submission
 from merlind.task import MAX_TASK_ID, Done, Refused, State, Task, TaskError, Trouble, Wait
 from merlind.web.routes import MAX_WAIT, PAGE
-from tests.unit.support import JPEG, fail_on, sqlite_error
+from tests.unit.support import JPEG, fail_on, failing, sqlite_error
 from tests.unit.web_support import Client, EdgeCase, LogLines, Reply, form, get, message, photo_of, post, without_date
 
 REFUSED = Refused(TaskError("refused", 'no face on "it"'))
@@ -230,6 +230,7 @@ class PostTests(ContractCase):
 
     def test_close_fails(self) -> None:
         """A photo whose file can't be closed isn't relied on."""
+        self.patch(gateway, "SMALL_UPLOAD", 0)
         real = os.close
 
         def close(descriptor: int) -> None:
@@ -242,6 +243,16 @@ class PostTests(ContractCase):
         self.patch(spool.os, "close", real)
         self.settle()
         self.assert_problem(client.reply(), 503, "storage", closed=False)
+
+    def test_not_written(self) -> None:
+        """A photo that was in memory and can't be written isn't taken, and that is all: others are, a moment later."""
+        real = os.write
+        for number in (errno.EIO, errno.ENOSPC):
+            self.patch(os, "write", failing(number))
+            self.assert_problem(self.ask(post()), 503, "storage", closed=False)
+            self.patch(os, "write", real)
+            self.assertEqual((self.core.files(), self.core.broken, self.gateway.uploads), ([], [], 0))
+        self.assertEqual(self.ask(post()).code, 202)
 
 
 class FullTests(ContractCase):
