@@ -14,16 +14,12 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime, IStreamClien
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.internet.ssl import optionsForClientTLS
 from twisted.python.failure import Failure
-from twisted.web.http_headers import Headers
-from twisted.web.iweb import IAgent, IBodyProducer
-from zope.interface import implementer
+from twisted.web.iweb import IBodyProducer
 
 from merlind.answer_parser import Answer, AnswerParser, BadAnswer
 
 IDLE_TIMEOUT = 15.0
 """Seconds after which an idle connection is closed: before a server does, so that no request meets its end."""
-
-_DROPPED_REQUEST_HEADERS = frozenset({b"accept-encoding", b"host", b"content-length", b"connection"})
 
 
 class OutcomeUnknown(Exception):
@@ -84,27 +80,6 @@ class KeepAliveAgent:
             self._reaper = None
         idle, self._idle = self._idle, []
         return DeferredList([connection.close() for connection in idle])
-
-
-@implementer(IAgent)
-class TreqAgent:
-    """The same as an IAgent, for treq to build upon. The ``answer`` of its responses is the answer, whole already."""
-
-    def __init__(self, agent: KeepAliveAgent) -> None:
-        self._agent = agent
-
-    def request(
-        self, method: bytes, uri: bytes, headers: Headers | None = None, bodyProducer: IBodyProducer | None = None
-    ) -> "Deferred[Any]":
-        assert bodyProducer is not None, "the upstream is only ever sent forms"
-        lines = [b"%s %s HTTP/1.1" % (method, self._agent.target.encode("ascii"))]
-        lines.append(b"Host: " + self._agent.host.encode("ascii"))
-        lines.append(b"Content-Length: %d" % bodyProducer.length)
-        for name, values in (headers or Headers()).getAllRawHeaders():
-            if name.lower() not in _DROPPED_REQUEST_HEADERS:
-                lines += [name + b": " + value for value in values]
-        exchange: Deferred[Any] = self._agent.exchange(b"\r\n".join(lines) + b"\r\n\r\n", bodyProducer)
-        return exchange.addCallback(_Response)
 
 
 class _Connection(Protocol):
@@ -195,16 +170,6 @@ class _Connection(Protocol):
         self._closed = Deferred()
         self.transport.loseConnection()
         return self._closed
-
-
-class _Response:
-    """An answer on its way through treq's layers: they look at its headers alone, and it has none for them."""
-
-    def __init__(self, answer: Answer) -> None:
-        self.answer = answer
-        self.code = answer.code
-        self.length = len(answer.body)
-        self.headers = Headers()
 
 
 _PORTS = {"http": 80, "https": 443}

@@ -50,7 +50,7 @@ BACKLOG = 1024
 and who finds the queue full tries again after a second."""
 
 LOAD_AFTER = 0.25
-"""Seconds after which the router is loaded: until then those are served who have waited for the start."""
+"""Seconds after which the router and treq are loaded: until then those are served who have waited for the start."""
 
 STALL = 300.0
 """Seconds without a good exchange, while tasks are due, after which merlind is not ready."""
@@ -155,7 +155,7 @@ class MerlindService(Service):
             address: Any = self._listen("tcp:0:interface=127.0.0.1", site).getHost()
             url = f"http://127.0.0.1:{address.port}/api/"
         self._agent = KeepAliveAgent(self._reactor, url)
-        client = MerlinfaceClient(
+        client = self._client = MerlinfaceClient(
             self._reactor,
             self.clock,
             self._agent,
@@ -200,7 +200,11 @@ class MerlindService(Service):
         self.gateway.start()
         self.retention.start(self.spool.stored())
         self.recall.start()
-        self._loading = self._reactor.callLater(LOAD_AFTER, self._router.load)
+        self._loading = self._reactor.callLater(LOAD_AFTER, self._load)
+
+    def _load(self) -> None:
+        self._router.load()
+        self._client.load()
 
     # Stopping.
 

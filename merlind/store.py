@@ -89,9 +89,8 @@ class _Operation:
     done: "Deferred[Any]"
 
 
-# The order within a batch: a task that just failed begins anew, if it is sent again in the same batch; who asks is told
-# of all that.
-_SAVES, _ACCEPTS, _OTHERS, _GETS = range(4)
+# The order within a batch: a task that just failed begins anew, if it is sent again in the same batch.
+_SAVES, _ACCEPTS, _OTHERS = range(3)
 
 
 class Store:
@@ -119,6 +118,8 @@ class Store:
         self._new_id = new_id
         self._on_broken = on_broken
         self._waiting: deque[_Operation] = deque()
+        self._asking: deque[_Operation] = deque()
+        self._turns = deque((self._waiting, self._asking))
         self._busy = False
         self._unmoved = 0
         self._idle: list[Deferred[None]] = []
@@ -151,7 +152,7 @@ class Store:
 
     def get(self, task_id: int) -> "Deferred[Task | None]":
         """The task, if there is one."""
-        return self._enqueue(_Operation(_GETS, _get, task_id, False, Deferred()))
+        return self._enqueue(_Operation(_OTHERS, _get, task_id, False, Deferred()), self._asking)
 
     def page(self, after: tuple[float, int], limit: int) -> "Deferred[list[Task]]":
         """The next ``limit`` unfinished tasks in order of (due, id), behind the place ``after``."""
@@ -210,23 +211,27 @@ class Store:
             _Operation(_OTHERS, lambda cursor, changes, _: [run(cursor, changes)], None, True, Deferred())
         )
 
-    def _enqueue(self, operation: _Operation) -> "Deferred[Any]":
+    def _enqueue(self, operation: _Operation, queue: deque[_Operation] | None = None) -> "Deferred[Any]":
         if self._broken is not None:
             operation.done.errback(self._broken)
             return operation.done
-        self._waiting.append(operation)
+        (self._waiting if queue is None else queue).append(operation)
         self._pump()
         return operation.done
 
     def _pump(self) -> None:
         if self._busy:
             return
-        if not self._waiting:
+        # By turns: who asks for a task waits for no flush but the one under way.
+        queue = self._turns[0] or self._turns[1]
+        if queue is self._turns[0]:
+            self._turns.rotate()
+        if not queue:
             idle, self._idle = self._idle, []
             for d in idle:
                 d.callback(None)
             return
-        batch = [self._waiting.popleft() for _ in range(min(MAX_BATCH, len(self._waiting)))]
+        batch = [queue.popleft() for _ in range(min(MAX_BATCH, len(queue)))]
         batch.sort(key=attrgetter("rank"))
         self._busy = True
         self._pool.runWithConnection(self._run_batch, batch, self._clock.now()).addErrback(
@@ -262,8 +267,9 @@ class Store:
         if self._broken is not None:
             return
         self._broken = broken
-        waiting = list(self._waiting)
-        self._waiting.clear()
+        waiting = [*self._waiting, *self._asking]
+        for queue in self._turns:
+            queue.clear()
         self._on_broken(str(broken))
         for operation in waiting:
             operation.done.errback(broken)

@@ -6,11 +6,9 @@ An exchange always ends with an outcome; whether to try again is the scheduler's
 import errno
 import os
 import secrets
-from typing import IO, Any
+from functools import cached_property
+from typing import IO, TYPE_CHECKING, Any
 
-from hyperlink import EncodedURL
-from treq.client import HTTPClient
-from treq.cookies import IndexableCookieJar
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.interfaces import IConsumer, IReactorTime
 from twisted.logger import Logger
@@ -19,7 +17,7 @@ from twisted.web.http_headers import Headers
 from twisted.web.iweb import IBodyProducer
 from zope.interface import implementer
 
-from merlind.agent import KeepAliveAgent, OutcomeUnknown, TreqAgent
+from merlind.agent import KeepAliveAgent, OutcomeUnknown
 from merlind.answer_parser import Answer, BadAnswer
 from merlind.clock import ServiceClock
 from merlind.metrics import Metrics
@@ -27,6 +25,9 @@ from merlind.reply import interpret
 from merlind.scheduler import PhotoLost
 from merlind.spool import Spool
 from merlind.task import Outcome, Task, Trouble
+
+if TYPE_CHECKING:
+    from merlind.sender import FormSender
 
 _PIECE = 262144
 """How much of a photo is read from its file at a time, in bytes."""
@@ -62,8 +63,7 @@ class MerlinfaceClient:
         self._reactor = reactor
         self._clock = clock
         self._agent = agent
-        self._treq = HTTPClient(TreqAgent(agent), _NO_COOKIES)
-        self._url = _FixedURL.from_text(url)
+        self._url = url
         self._spool = spool
         self._metrics = metrics
         self._timeout = timeout
@@ -78,6 +78,16 @@ class MerlinfaceClient:
         lines = [b"POST %s HTTP/1.1" % agent.target.encode("ascii"), b"Host: " + agent.host.encode("ascii")]
         lines += [name + b": " + value for name, values in self._headers.getAllRawHeaders() for value in values]
         self._poll_head = b"\r\n".join(lines) + b"\r\nContent-Length: %d\r\n\r\n"
+
+    @cached_property
+    def _sender(self) -> "FormSender":
+        from merlind.sender import FormSender
+
+        return FormSender(self._agent, self._url, self._headers)
+
+    def load(self) -> None:
+        """Get ready to send photos now, and not with the first of them."""
+        self._sender  # noqa: B018
 
     def upload(self, task: Task) -> "Deferred[Outcome]":
         """Send name and photo. Fails with PhotoLost if the photo isn't in the spool whole."""
@@ -112,18 +122,7 @@ class MerlinfaceClient:
             body.stopProducing()
             return outcome
 
-        answer: Deferred[Any] = self._treq.request(
-            "POST",
-            self._url,
-            headers=self._headers,
-            data=body,
-            cookies=_NO_COOKIES,
-            allow_redirects=False,
-            unbuffered=True,
-        )
-        # Its body needs no collecting: it came whole.
-        answer.addCallback(lambda response: response.original.answer)
-        return self._exchange("upload", answer).addBoth(close)
+        return self._exchange("upload", self._sender.send(body)).addBoth(close)
 
     def poll(self, task: Task) -> "Deferred[Outcome]":
         """Ask again, with the retry_id alone."""
@@ -182,26 +181,6 @@ class MerlinfaceClient:
         outcome: Deferred[Any] = answer.addCallback(answered).addErrback(failed)
         outcome.addCallbacks(finish, photo_lost)
         return done
-
-
-class _NoCookies(IndexableCookieJar):
-    """A jar that neither keeps cookies nor gives any: merlinface has none, and looking for them takes time."""
-
-    def add_cookie_header(self, request: object) -> None:
-        """There are none."""
-
-    def extract_cookies(self, response: object, request: object) -> None:
-        """None are kept."""
-
-
-_NO_COOKIES = _NoCookies()
-
-
-class _FixedURL(EncodedURL):
-    """A URL that is written out as it is: treq would parse, encode and write it anew, three quarters of its work."""
-
-    def to_uri(self) -> "_FixedURL":
-        return self
 
 
 def _label(outcome: Outcome) -> str:

@@ -7,12 +7,10 @@ from twisted.internet.error import ConnectionDone, ConnectionLost, ConnectionRef
 from twisted.internet.testing import SynchronousResolver
 from twisted.logger import capturedLogs
 from twisted.trial.unittest import SynchronousTestCase
-from twisted.web.http_headers import Headers
-from twisted.web.iweb import IAgent, IBodyProducer, IResponse
+from twisted.web.iweb import IBodyProducer
 from zope.interface import implementer
-from zope.interface.verify import verifyObject
 
-from merlind.agent import IDLE_TIMEOUT, KeepAliveAgent, OutcomeUnknown, TreqAgent
+from merlind.agent import IDLE_TIMEOUT, KeepAliveAgent, OutcomeUnknown
 from merlind.answer_parser import MAX_ANSWER, Answer, BadAnswer
 from tests.unit.support import Reactor, Wire
 
@@ -379,46 +377,3 @@ class UrlTests(SynchronousTestCase):
         self.assertEqual(sent[:2], b"\x16\x03")
         self.assertIn(b"example.com", sent)
         self.assertNotIn(b"POST", sent)
-
-
-class TreqAgentTests(AgentCase):
-    """The same for treq."""
-
-    def request(self, headers: Headers | None = None) -> tuple[Body, "Deferred[IResponse]"]:
-        body = Body()
-        return body, TreqAgent(self.agent).request(b"POST", b"http://elsewhere/", headers, body)
-
-    def test_interface(self) -> None:
-        """It is an agent."""
-        self.assertTrue(verifyObject(IAgent, TreqAgent(self.agent)))
-
-    def test_request(self) -> None:
-        """The agent's own host and target; what frames or encodes is its own business."""
-        headers = Headers(
-            {"Accept-Encoding": ["gzip"], "Host": ["a"], "Content-Length": ["9"], "Connection": ["close"], "X-Y": ["z"]}
-        )
-        self.request(headers)
-        self.assertEqual(
-            self.wire.connect().value(),
-            b"POST /api/?x=y HTTP/1.1\r\nHost: 127.0.0.1:8080\r\nContent-Length: 4\r\nX-Y: z\r\n\r\n",
-        )
-        self.assertTrue(headers.hasHeader("Accept-Encoding"))
-
-    def test_no_headers(self) -> None:
-        """There need be none."""
-        self.request()
-        self.assertTrue(self.wire.connect().value().endswith(b"\r\nContent-Length: 4\r\n\r\n"))
-
-    def test_response(self) -> None:
-        """The answer is handed on whole, and treq's layers find no header: no encoding, no cookies."""
-        body, d = self.request()
-        self.wire.connect()
-        body.done.callback(None)
-        self.wire.receive(
-            b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nSet-Cookie: a=b\r\nRetry-After: 7\r\n"
-            b"Content-Length: 2\r\n\r\nok"
-        )
-        response = self.successResultOf(d)
-        self.assertEqual(response.answer, Answer(200, b"ok", "7", keep_alive=True))
-        self.assertEqual((response.code, response.length), (200, 2))
-        self.assertEqual(list(response.headers.getAllRawHeaders()), [])
