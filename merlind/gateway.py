@@ -25,7 +25,7 @@ SMALL_UPLOAD = 256 * 1024
 are smaller."""
 
 MAX_SMALL_BYTES = 64 * 1024 * 1024
-"""How many bytes of uploads there may be in hand and in the store's hands for one more to be kept in memory."""
+"""How many bytes of uploads there may be, in hand and in the store's hands, for one of them to be kept in memory."""
 
 
 class Full(Exception):
@@ -126,7 +126,8 @@ class Gateway:
             free = self._spool.free_bytes()
         except OSError as error:
             raise Full("the disk can't be used") from error
-        if free - self.upload_bytes - size < self._limits.min_free_bytes:
+        on_its_way = self.upload_bytes + self._accepting_bytes
+        if free - on_its_way - size < self._limits.min_free_bytes:
             raise Full("the disk is almost full")
         self.uploads += 1
         self.upload_bytes += size
@@ -135,7 +136,7 @@ class Gateway:
             self.uploads -= 1
             self.upload_bytes -= size
 
-        in_memory = size <= SMALL_UPLOAD and self.upload_bytes + self._accepting_bytes <= MAX_SMALL_BYTES
+        in_memory = size <= SMALL_UPLOAD and on_its_way + size <= MAX_SMALL_BYTES
         return Upload(self._spool.stage(in_memory), close)
 
     def submit(self, submission: Submission) -> "Deferred[Task]":

@@ -7,7 +7,8 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 
 from merlind import gateway as gateway_module
-from merlind.gateway import Full, Limits, Status
+from merlind.gateway import SMALL_UPLOAD, Full, Limits, Status
+from merlind.spool import StagingMemory
 from merlind.store import StoreBroken, StoreUnavailable
 from merlind.task import Done, Refused, State, Task, TaskError, Wait
 from tests.unit.support import JPEG, Core, fail_on, sqlite_error
@@ -102,6 +103,20 @@ class UploadTests(GatewayCase):
         self.failureResultOf(d, StoreUnavailable)
         self.gateway.open_upload(MB)
 
+    def test_small_ones(self) -> None:
+        """Small ones are staged in memory, as long as they are not too much together with those being accepted."""
+        self.patch(gateway_module, "MAX_SMALL_BYTES", 2 * SMALL_UPLOAD)
+
+        accepting = self.gateway.submit(self.core.submission(photo=b"x" * SMALL_UPLOAD))
+        uploads = [self.gateway.open_upload(size) for size in (SMALL_UPLOAD, 1)]
+        self.core.now(accepting)
+        uploads[1].close()
+        uploads.append(self.gateway.open_upload(1))
+        uploads[0].close()
+        uploads.append(self.gateway.open_upload(SMALL_UPLOAD + 1))
+        in_memory = [isinstance(upload.staging, StagingMemory) for upload in uploads]
+        self.assertEqual(in_memory, [True, False, True, False])
+
     def test_disk(self) -> None:
         """The room to leave on the disk is left, with all uploads in hand at their largest."""
         free = 10 * MB
@@ -112,6 +127,15 @@ class UploadTests(GatewayCase):
         self.assertEqual(self.full(MB + 1), "the disk is almost full")
         uploads[0].close()
         self.gateway.open_upload(MB + 1)
+
+    def test_disk_and_what_is_accepted(self) -> None:
+        """What is being accepted may not be on the disk yet."""
+        self.patch(os, "statvfs", lambda path: os.statvfs_result((1, 1, 0, 0, 10 * MB, 0, 0, 0, 0, 0)))
+        self.make(Limits(10, 5 * MB, 10, 100 * MB))
+        accepting = self.gateway.submit(self.core.submission(photo=b"x" * MB))
+        self.assertEqual(self.full(4 * MB + 1), "the disk is almost full")
+        self.core.now(accepting)
+        self.gateway.open_upload(4 * MB + 1)
 
     def test_disk_unusable(self) -> None:
         """A disk that can't be asked is full."""
