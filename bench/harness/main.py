@@ -94,7 +94,6 @@ async def measure(options: argparse.Namespace, servers: list[Kind], work: Path) 
     runs: report.Runs = {}
     for workload in options.only.split(","):
         run = WORKLOADS[workload]
-        touch_memory()
         by_kind = runs.setdefault(workload, {kind.name: [] for kind in servers})
         for round_number in range(options.rounds):
             shift = round_number % len(servers)
@@ -102,6 +101,7 @@ async def measure(options: argparse.Namespace, servers: list[Kind], work: Path) 
                 if shutil.disk_usage(work).free < ENOUGH_DISK:
                     raise SystemExit("the disk is too full to measure on")
                 folder = work / f"{workload}-{round_number}-{kind.name}"
+                touch_memory()
                 try:
                     figures = await run(kind, folder, size)
                 except (RuntimeError, OSError) as error:
