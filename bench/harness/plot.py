@@ -76,7 +76,7 @@ def curves(charts: Sequence[tuple[str, str, list[tuple[float, float]]]]) -> str:
     parts: list[str] = []
     for number, (title, counted, points) in enumerate(charts):
         left, top = 60 + number % 2 * (width + gap), 40 + number // 2 * (height + gap)
-        most = max(y for _, y in points) or 1.0
+        most = 1.15 * max(y for _, y in points) or 1.0  # room for the highest label
         first, last = math.log10(points[0][0]), math.log10(points[-1][0])
         spots = [
             (left + width * (math.log10(x) - first) / ((last - first) or 1), top + height * (1 - y / most))
