@@ -19,7 +19,6 @@ ANONYMOUS = ""
 REMEMBERED = 100_000
 """How many finished tasks' results are kept in memory, for answers without a look into the database."""
 
-
 SMALL_UPLOAD = 256 * 1024
 """The largest upload that is kept in memory until it is durable, in bytes: most photos, on their way to a scoring API,
 are smaller."""

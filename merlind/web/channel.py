@@ -169,10 +169,9 @@ class EdgeChannel(HTTPChannel):
         if self.line_mode and len(data) > LONG_READ and (end := data.find(b"\r\n\r\n", 0, MAX_HEADER)) >= 0:
             # Lines are split off what was read in a time that grows with its square: the body comes apart from them.
             super().dataReceived(data[: end + 4])
-            if end + 4 < len(data):
-                self.dataReceived(data[end + 4 :])
-            return
-        super().dataReceived(data)
+            data = data[end + 4 :]
+        if data and not self._refused:
+            super().dataReceived(data)
         if self._input_ended and not self._busyReceiving:
             self.readConnectionLost()  # it was pipelined
 

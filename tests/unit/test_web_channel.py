@@ -460,6 +460,13 @@ class ConnectionTests(EdgeCase):
             self.reactor.run_for(1)
         self.assertEqual(client.reply().code, 202)
 
+    def test_very_many_in_one_piece(self) -> None:
+        """As many requests as fit into what is read at a time are all answered."""
+        one = message("OPTIONS", "/")
+        count = 65536 // len(one)
+        replies = self.connect().send(one * count).replies()
+        self.assertEqual([reply.code for reply in replies], [204] * count)
+
     def test_slow_upload(self) -> None:
         """An upload that stops leaves nothing, be it staged in memory or in a file (H15, H16)."""
         for most, files in ((gateway.SMALL_UPLOAD, 0), (0, 1)):
