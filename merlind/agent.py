@@ -5,14 +5,14 @@ it does through the general one. And nothing of an answer is unbounded here: it 
 MAX_ANSWER bytes; no encoding is undone, no cookie kept, no redirect followed, no request sent twice.
 """
 
+from collections.abc import Sequence
+from functools import cached_property
 from typing import Any
 from urllib.parse import urlsplit
 
 from twisted.internet.defer import Deferred, DeferredList, succeed
-from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
 from twisted.internet.interfaces import IDelayedCall, IReactorTime, IStreamClientEndpoint
 from twisted.internet.protocol import Factory, Protocol, connectionDone
-from twisted.internet.ssl import optionsForClientTLS
 from twisted.python.failure import Failure
 from twisted.web.iweb import IBodyProducer
 
@@ -29,9 +29,9 @@ class OutcomeUnknown(Exception):
 class KeepAliveAgent:
     """Exchanges with the server of one URL."""
 
-    def __init__(self, reactor: Any, url: str, endpoint: IStreamClientEndpoint | None = None) -> None:
+    def __init__(self, reactor: Any, url: str) -> None:
         self._reactor: IReactorTime = reactor
-        self._endpoint = _endpoint_for(reactor, url) if endpoint is None else endpoint
+        self._url = url
         self._factory = Factory.forProtocol(_Connection)
         self._factory.noisy = False
         self._idle: list[_Connection] = []
@@ -40,8 +40,16 @@ class KeepAliveAgent:
         self.target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         self.host = parts.netloc.rpartition("@")[2]
 
-    def exchange(self, head: bytes, body: "bytes | IBodyProducer") -> "Deferred[Answer]":
-        """Send a request and read its answer whole.
+    @cached_property
+    def _endpoint(self) -> IStreamClientEndpoint:
+        return _endpoint_for(self._reactor, self._url)
+
+    def load(self) -> None:
+        """Get ready to connect now, and not with the first exchange."""
+        self._endpoint  # noqa: B018
+
+    def exchange(self, request: Sequence[bytes], body: IBodyProducer | None = None) -> "Deferred[Answer]":
+        """Send a request, all that there is of it in memory and then what ``body`` produces, and read its answer whole.
 
         Fails with OutcomeUnknown, BadAnswer, or what kept the connection from being made. Cancelling it closes the
         connection.
@@ -49,12 +57,14 @@ class KeepAliveAgent:
         while self._idle:
             connection = self._idle.pop()
             if connection.usable:
-                return self._send(connection, head, body)
+                return self._send(connection, request, body)
         connecting: Deferred[Any] = self._endpoint.connect(self._factory)
-        return connecting.addCallback(self._send, head, body)
+        return connecting.addCallback(self._send, request, body)
 
-    def _send(self, connection: "_Connection", head: bytes, body: "bytes | IBodyProducer") -> "Deferred[Answer]":
-        return connection.send(head, body).addCallback(self._answered, connection)
+    def _send(
+        self, connection: "_Connection", request: Sequence[bytes], body: IBodyProducer | None
+    ) -> "Deferred[Answer]":
+        return connection.send(request, body).addCallback(self._answered, connection)
 
     def _answered(self, answer: Answer, connection: "_Connection") -> Answer:
         if connection.usable:
@@ -98,15 +108,13 @@ class _Connection(Protocol):
         if hasattr(self.transport, "setTcpNoDelay"):
             self.transport.setTcpNoDelay(True)
 
-    def send(self, head: bytes, body: "bytes | IBodyProducer") -> "Deferred[Answer]":
+    def send(self, request: Sequence[bytes], body: IBodyProducer | None) -> "Deferred[Answer]":
         """Send a request; fires with its answer."""
         self._parser = AnswerParser()
         done = self._done = Deferred(lambda _: self._abort())
-        if isinstance(body, bytes):
-            self.transport.write(head + body)
-        else:
+        self.transport.writeSequence(request)
+        if body is not None:
             self._body = body
-            self.transport.write(head)
             self.transport.registerProducer(body, True)
             self._sending = body.startProducing(self.transport)
             self._sending.addCallbacks(self._sent, self._not_sent)
@@ -176,6 +184,10 @@ _PORTS = {"http": 80, "https": 443}
 
 
 def _endpoint_for(reactor: Any, url: str) -> IStreamClientEndpoint:
+    # Imported with the first exchange, see listen.py.
+    from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
+    from twisted.internet.ssl import optionsForClientTLS
+
     parts = urlsplit(url)
     host = parts.hostname or ""
     endpoint: IStreamClientEndpoint = HostnameEndpoint(reactor, host, parts.port or _PORTS[parts.scheme])

@@ -1,4 +1,4 @@
-"""Sends forms to the upstream through treq. Imported with the first of them: treq takes a tenth of a start."""
+"""Sends forms in pieces to the upstream, through treq. Imported with the first: treq takes a tenth of a start."""
 
 from typing import Any
 
@@ -76,7 +76,7 @@ class TreqAgent:
         for name, values in (headers or Headers()).getAllRawHeaders():
             if name.lower() not in _DROPPED_REQUEST_HEADERS:
                 lines += [name + b": " + value for value in values]
-        exchange: Deferred[Any] = self._agent.exchange(b"\r\n".join(lines) + b"\r\n\r\n", bodyProducer)
+        exchange: Deferred[Any] = self._agent.exchange((b"\r\n".join(lines) + b"\r\n\r\n",), bodyProducer)
         return exchange.addCallback(_Response)
 
 

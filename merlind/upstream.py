@@ -29,8 +29,8 @@ from merlind.task import Outcome, Task, Trouble
 if TYPE_CHECKING:
     from merlind.sender import FormSender
 
-_PIECE = 262144
-"""How much of a photo is read from its file at a time, in bytes."""
+PIECE = 262144
+"""How much of a photo is read from its file at a time, in bytes; what is no larger is sent in one piece."""
 
 _SHORTAGES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 _EXTENSIONS = {
@@ -75,9 +75,9 @@ class MerlinfaceClient:
                 b"User-Agent": [b"merlind"],
             }
         )
-        lines = [b"POST %s HTTP/1.1" % agent.target.encode("ascii"), b"Host: " + agent.host.encode("ascii")]
-        lines += [name + b": " + value for name, values in self._headers.getAllRawHeaders() for value in values]
-        self._poll_head = b"\r\n".join(lines) + b"\r\nContent-Length: %d\r\n\r\n"
+        lines = [name + b": " + value for name, values in self._headers.getAllRawHeaders() for value in values]
+        self._opening = f"POST {agent.target} HTTP/1.1\r\nHost: {agent.host}\r\nContent-Length: ".encode("ascii")
+        self._ending = b"\r\n".join((b"", *lines, b"", b""))
 
     @cached_property
     def _sender(self) -> "FormSender":
@@ -86,13 +86,14 @@ class MerlinfaceClient:
         return FormSender(self._agent, self._url, self._headers)
 
     def load(self) -> None:
-        """Get ready to send photos now, and not with the first of them."""
+        """Get ready for exchanges now, and not with the first of them."""
+        self._agent.load()
         self._sender  # noqa: B018
 
     def upload(self, task: Task) -> "Deferred[Outcome]":
         """Send name and photo. Fails with PhotoLost if the photo isn't in the spool whole."""
         try:
-            photo = open(self._spool.path(task.id), "rb", buffering=0)  # noqa: SIM115 (the body closes it)
+            photo = open(self._spool.path(task.id), "rb", buffering=0)  # noqa: SIM115 (closed with what is sent)
             size = os.fstat(photo.fileno()).st_size
         except OSError as error:
             if error.errno in _SHORTAGES:
@@ -101,36 +102,49 @@ class MerlinfaceClient:
         if size != task.photo.size:
             photo.close()
             return fail(PhotoLost(f"{size} bytes of {task.photo.size}"))
-        body = FormBody(
-            head=b"".join(
-                (
-                    self._part(b'name="name"'),
-                    task.name.encode("utf-8"),
-                    b"\r\n",
-                    self._part(
-                        b'name="photo"; filename="photo.%s"' % _EXTENSIONS[task.photo.media_type].encode("ascii"),
-                        b"Content-Type: %s\r\n" % task.photo.media_type.encode("ascii"),
-                    ),
-                )
-            ),
-            file=photo,
-            file_size=size,
-            tail=b"\r\n--%s--\r\n" % self._boundary,
-        )
+        before, after = self._around(task)
+        answer = (self._send_whole if size <= PIECE else self._send_in_pieces)(before, photo, size, after)
+        return self._exchange("upload", answer)
 
-        def close(outcome: Outcome) -> Outcome:
+    def _send_whole(self, before: bytes, photo: IO[bytes], size: int, after: bytes) -> "Deferred[Answer]":
+        # Past treq, byte for byte what it sends: its layers take as long as all the rest of an upload.
+        try:
+            with photo:
+                content = photo.read(size)
+        except OSError as error:
+            return fail(PhotoLost(error.strerror))
+        if len(content) < size:
+            return fail(PhotoLost("it became shorter"))
+        return self._send(before, content, after)
+
+    def _send_in_pieces(self, before: bytes, photo: IO[bytes], size: int, after: bytes) -> "Deferred[Answer]":
+        body = FormBody(before, photo, size, after)
+
+        def close(answer: "Answer | Failure") -> "Answer | Failure":
             body.stopProducing()
-            return outcome
+            return answer
 
-        return self._exchange("upload", self._sender.send(body)).addBoth(close)
+        return self._sender.send(body).addBoth(close)
+
+    def _around(self, task: Task) -> tuple[bytes, bytes]:
+        """A form with name and photo, but for the photo: what comes before it, and what after it."""
+        media_type = task.photo.media_type
+        file = b'name="photo"; filename="photo.%s"' % _EXTENSIONS[media_type].encode("ascii")
+        photo = self._part(file, b"Content-Type: %s\r\n" % media_type.encode("ascii"))
+        before = b"%s%s\r\n%s" % (self._part(b'name="name"'), task.name.encode("utf-8"), photo)
+        return before, b"\r\n--%s--\r\n" % self._boundary
 
     def poll(self, task: Task) -> "Deferred[Outcome]":
         """Ask again, with the retry_id alone."""
         assert task.retry_id is not None, "a task to poll for has a retry_id"
         retry_id = task.retry_id.encode("ascii")
         body = b"%s%s\r\n--%s--\r\n" % (self._part(b'name="retry_id"'), retry_id, self._boundary)
-        # Not through treq: all of this request but its number of bytes was made beforehand.
-        return self._exchange("poll", self._agent.exchange(self._poll_head % len(body), body))
+        return self._exchange("poll", self._send(body))
+
+    def _send(self, *form: bytes) -> "Deferred[Answer]":
+        """Send a form that is in memory. Not through treq: all of its request but the length was made beforehand."""
+        length = b"%d" % sum(map(len, form))
+        return self._agent.exchange((self._opening, length, self._ending, *form))
 
     def _part(self, disposition: bytes, more: bytes = b"") -> bytes:
         return b"--%s\r\nContent-Disposition: form-data; %s\r\n%s\r\n" % (self._boundary, disposition, more)
@@ -230,7 +244,7 @@ class FormBody:
         self._paused = False
         while not self._paused and self._consumer is not None and self._file is not None:
             try:
-                piece = self._file.read(min(_PIECE, self._file_left))
+                piece = self._file.read(min(PIECE, self._file_left))
             except OSError as error:
                 self._end(Failure(PhotoLost(error.strerror)))
                 return

@@ -62,8 +62,8 @@ class AgentCase(SynchronousTestCase):
         self.agent = KeepAliveAgent(self.reactor, "http://127.0.0.1:8080/api/?x=y")
         self.wire = Wire(self.reactor)
 
-    def exchange(self, body: Any = b"body") -> "Deferred[Answer]":
-        return self.agent.exchange(HEAD, body)
+    def exchange(self, body: Body | None = None) -> "Deferred[Answer]":
+        return self.agent.exchange((HEAD, b"body") if body is None else (HEAD,), body)
 
     def exchanged(self, answer: bytes = ANSWER) -> None:
         """One exchange, over a new connection or a kept one."""
@@ -365,14 +365,14 @@ class UrlTests(SynchronousTestCase):
             reactor.installNameResolver(resolver := Resolver())
             agent = KeepAliveAgent(reactor, url)
             self.assertEqual((agent.host, agent.target), (host, target))
-            agent.exchange(HEAD, b"")
+            agent.exchange((HEAD,))
             self.assertEqual(resolver.asked, [place], url)
             self.assertEqual([client[1] for client in reactor.tcpClients], [place[1]])
 
     def test_tls(self) -> None:
         """An https URL is spoken TLS to, by the name of its host."""
         reactor = Reactor()
-        KeepAliveAgent(reactor, "https://example.com/").exchange(HEAD, b"body")
+        KeepAliveAgent(reactor, "https://example.com/").exchange((HEAD, b"body"))
         sent = Wire(reactor).connect().value()
         self.assertEqual(sent[:2], b"\x16\x03")
         self.assertIn(b"example.com", sent)

@@ -22,7 +22,7 @@ from merlind.scheduler import PhotoLost
 from merlind.task import Done, Forgotten, Outcome, Refused, State, Task, TaskError, Trouble, Wait
 from merlind.upstream import _EXTENSIONS, FormBody, MerlinfaceClient
 from merlind.web import content
-from tests.unit.support import JPEG, PHOTO, Core, Wire, make_task, open_files
+from tests.unit.support import JPEG, PHOTO, Core, Wire, failing, make_task, open_files
 
 TIMEOUT = 30.0
 READY = b'{"status":"ready","result":0.83}'
@@ -65,6 +65,21 @@ class Failing:
         self._file.close()
 
 
+class Reading:
+    """A file that is read by a function."""
+
+    def __init__(self, file: Any, read: Any) -> None:
+        self._file = file
+        self.fileno = file.fileno
+        self.read = read
+
+    def __enter__(self) -> "Reading":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+
 class ClientCase(SynchronousTestCase):
     """A client, and the other end of its wire."""
 
@@ -77,9 +92,9 @@ class ClientCase(SynchronousTestCase):
         self.patch(upstream, "FormBody", self.remember)
         self.client = self.make_client("http://h.example:12345/api/")
 
-    def remember(self, **arguments: Any) -> FormBody:
+    def remember(self, *arguments: Any) -> FormBody:
         """Make a body, and keep it: garbage collection would close its file."""
-        self.bodies.append(FormBody(**arguments))
+        self.bodies.append(FormBody(*arguments))
         return self.bodies[-1]
 
     def make_client(self, url: str) -> MerlinfaceClient:
@@ -247,6 +262,30 @@ class RequestTests(ClientCase):
         self.assertIn(b"image/jpeg\r\n\r\n" + LARGE + b"\r\n--", body)
         self.wire.receive(answer())
         self.successResultOf(d)
+
+    def test_in_one_piece(self) -> None:
+        """What fits into one piece is sent past treq, and looks like what treq sends."""
+        photo = LARGE[: upstream.PIECE]
+        sent = []
+        for piece in (len(photo), len(photo) - 1):
+            self.patch(upstream, "PIECE", piece)
+            d = self.client.upload(self.task(photo, name="Зоя"))
+            sent.append(self.wire.connect().value())
+            self.wire.lose(ConnectionDone())
+            self.successResultOf(d)
+        self.assertEqual(len(self.bodies), 1)
+        self.assertEqual(sent[0], sent[1])
+
+    def test_encoded_url(self) -> None:
+        """The URL is sent as it was given."""
+        for photo in (None, JPEG, LARGE):
+            self.client = self.make_client("http://h.example/a%20b/%d?c=%s%")
+            d = self.poll() if photo is None else self.client.upload(self.task(photo))
+            self.assertTrue(
+                self.wire.connect().value().startswith(b"POST /a%20b/%d?c=%s% HTTP/1.1\r\nHost: h.example\r\n")
+            )
+            self.wire.lose(ConnectionDone())
+            self.successResultOf(d)
 
 
 class OutcomeTests(ClientCase):
@@ -478,6 +517,25 @@ class PhotoTests(ClientCase):
             self.assertEqual(failure.getErrorMessage(), "it became shorter" if shorten else "Input/output error")
             self.assertTrue(self.wire.closed)
             self.patch(StringTransport, "write", real)
+        self.assertTrue(self.exposed('merlind_upstream_exchanges_total{kind="upload",outcome="photolost"} 2.0'))
+
+    def test_lost_in_one_piece(self) -> None:
+        """So does one that is read at once; nothing is sent."""
+        real = builtins.open
+        for read, why in ((failing(errno.EIO), "Input/output error"), (lambda size: b"", "it became shorter")):
+            task = self.task()
+            opened = []
+
+            def reading(path: Any, *args: Any, read: Any = read, opened: Any = opened, **more: Any) -> Any:
+                opened.append(real(path, *args, **more))
+                return Reading(opened[0], read)
+
+            self.patch(builtins, "open", reading)
+            failure = self.failureResultOf(self.client.upload(task), PhotoLost)
+            self.patch(builtins, "open", real)
+            self.assertEqual(failure.getErrorMessage(), why)
+            self.assertTrue(opened[0].closed)
+        self.assertEqual(self.reactor.tcpClients, [])
         self.assertTrue(self.exposed('merlind_upstream_exchanges_total{kind="upload",outcome="photolost"} 2.0'))
 
 
