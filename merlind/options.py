@@ -6,11 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, NoReturn
 
-from twisted.internet.endpoints import serverFromString
-from twisted.internet.interfaces import IReactorCore
 from twisted.python import usage
 
 from merlind import __version__
+from merlind.listen import check
 
 Parse = Callable[[str], Any]
 
@@ -137,15 +136,11 @@ def share(text: str) -> float:
     return value
 
 
-def endpoint(reactor: IReactorCore) -> Parse:
-    """A parser that checks a Twisted server endpoint description and returns it as it was."""
-
-    def parse(text: str) -> str:
-        try:
-            serverFromString(reactor, text)
-        except Exception as error:
-            # serverFromString raises whatever the endpoint's own parser does.
-            raise ValueError(f"{text!r} is not an endpoint such as tcp:8000 ({error})") from None
-        return text
-
-    return parse
+def endpoint(text: str) -> str:
+    """The description of a Twisted server endpoint."""
+    try:
+        check(text)
+    except Exception as error:
+        # An endpoint's own parser raises what it likes.
+        raise ValueError(f"{text!r} is not an endpoint such as tcp:8000 ({error})") from None
+    return text

@@ -1,29 +1,22 @@
-"""The twistd plugin's side: the options, and the service that they make."""
+"""The process around the service: what it may use, where it logs to, and how it ends."""
 
 import gc
 import os
-import re
 import resource
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
-
-from hyperlink import EncodedURL
 
 from merlind import database
 from merlind.clock import use_monotonic_time
 from merlind.datadir import DataDir, DataDirUnusable
 from merlind.log import LineLog, json_line, text_line
-from merlind.options import EnvironmentOptions, Option, count, endpoint, seconds
-from merlind.service import EMBEDDED, MerlindService, Settings
+from merlind.service import MerlindService
+from merlind.settings import Settings
 from merlind.web.site import MAX_TURNED_AWAY
-
-_VISIBLE = re.compile(r"[\x21-\x7e]+")
 
 _OWN_FILES = 24
 """How many files merlind has open besides connections, uploads and exchanges."""
@@ -41,86 +34,15 @@ STOP_DEADLINE = 10
 """Seconds after which a stop is no longer waited for."""
 
 
-def upstream(text: str) -> str:
-    """The word ``embedded``, or an http or https URL."""
-    if text == EMBEDDED:
-        return text
-    try:
-        parts = urlsplit(text)
-        EncodedURL.from_text(text)
-        plain = _VISIBLE.fullmatch(text) is not None and parts.username is None
-        usable = plain and parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        usable = False
-    if not usable:
-        raise ValueError(f"{text!r} is neither an http or https URL nor the word {EMBEDDED}")
-    return text
-
-
-def _endpoint(text: str) -> str:
-    from twisted.internet import reactor
-
-    return str(endpoint(reactor)(text))
-
-
-class Options(EnvironmentOptions):
-    """The options of ``twistd merlind``."""
-
-    synopsis = "[options]"
-    longdesc = "Takes a name and a photo over HTTP and tells, in time, how well the name suits the person."
-    prefix = "MERLIND"
-    repeated = frozenset({"listen"})
-    declared: Sequence[Option] = (
-        Option("listen", "tcp:8000", "Where to serve; may be given more than once.", _endpoint),
-        Option(
-            "upstream",
-            "http://merlinface.com:12345/api/",
-            f"The URL of the scoring API, or the word {EMBEDDED} for a stand-in inside this process.",
-            upstream,
-        ),
-        Option("data-dir", "./merlind-data", "The directory of the database and the photos.", Path),
-        Option("poll-interval", "2", "Seconds between two questions for one task.", seconds(0.01)),
-        Option("upstream-timeout", "30", "Seconds for one whole exchange with the upstream.", seconds(0.01)),
-        Option("upstream-concurrency", "32", "The most exchanges at once.", count(1)),
-        Option("give-up-after", "86400", "Seconds after which a task that got nowhere fails.", seconds(0.01)),
-        Option("retention", "2592000", "Seconds for which a finished task is remembered.", seconds(0.0)),
-        Option("max-photo-bytes", "10485760", "The largest photo, in bytes.", count(1)),
-        Option("max-pending", "100000", "The most unfinished tasks; past it, 503.", count(1)),
-        Option("max-connections", "20000", "The most open connections; past it, 503.", count(1)),
-        Option("max-uploads", "512", "The most uploads in hand; past it, 503.", count(1)),
-        Option("max-upload-bytes", "1073741824", "The most bytes of uploads in hand; past it, 503.", count(1)),
-        Option("min-rate", "8192", "The slowest that a body may come in, in bytes a second.", count(1)),
-        Option("min-free-bytes", "268435456", "The room to leave on the disk, in bytes; below it, 503.", count(0)),
-        Option(
-            "admin",
-            "tcp:8001:interface=127.0.0.1",
-            "Where to serve health and metrics; none turns it off.",
-            lambda text: None if text == "none" else _endpoint(text),
-        ),
-    )
-    flags = (("log-json", "Log a line of JSON for each event."),)
-
-    def opt_listen(self, value: str) -> None:
-        """Where to serve: an endpoint such as tcp:8000; may be given more than once. [default: tcp:8000, or
-        $MERLIND_LISTEN, separated by spaces]"""
-        self.add_repeated("listen", value)
-
-
-def make_settings(options: Options) -> Settings:
-    """The options' values as settings."""
-    names = {option.name: option.name.replace("-", "_") for option in options.declared}
-    return Settings(**{field: options[name] for name, field in names.items()})
-
-
-def makeService(options: Options) -> MerlindService:
-    """merlind as these options want it. Ends the start with one line if it can't be."""
+def make_service(settings: Settings, log_json: bool, twistd: Mapping[str, Any]) -> MerlindService:
+    """merlind in this process; ``twistd`` are twistd's own options. Raises SystemExit with one line if it can't be."""
     from twisted.internet import reactor as global_reactor
 
     reactor: Any = global_reactor
     os.umask(0o077)
     use_monotonic_time(reactor)
     _shorten_pauses()
-    settings = fit_open_files(make_settings(options), raise_open_files())
+    settings = fit_open_files(settings, raise_open_files())
     data_dir = DataDir(settings.data_dir)
     try:
         data_dir.acquire()
@@ -130,7 +52,7 @@ def makeService(options: Options) -> MerlindService:
         raise SystemExit(f"merlind: {error}") from None
     except OSError as error:
         raise SystemExit(f"merlind: {error.filename or data_dir.path} can't be used: {error.strerror}") from None
-    service.log_observer = make_log(reactor, options)
+    service.log_observer = make_log(reactor, log_json, twistd)
     if service.log_observer is not None:
         reactor.addSystemEventTrigger("during", "shutdown", service.log_observer.end)
     reactor.addSystemEventTrigger("after", "startup", _take_signals)
@@ -145,16 +67,15 @@ def _shorten_pauses() -> None:
     gc.freeze()
 
 
-def make_log(reactor: Any, options: Options) -> LineLog | None:
+def make_log(reactor: Any, log_json: bool, twistd: Mapping[str, Any]) -> LineLog | None:
     """The log's observer; None leaves it to twistd, which was told where to log to."""
-    twistd: Any = options.parent or {}
     if twistd.get("syslog") or twistd.get("logger"):
         return None
     logfile = twistd.get("logfile")
-    render = json_line if options["log-json"] else text_line
+    render = json_line if log_json else text_line
     if logfile in (None, "", "-") and twistd.get("nodaemon", True):
         return LineLog(reactor, sys.stdout, render)
-    if not options["log-json"]:
+    if not log_json:
         return None
     return LineLog(reactor, open(logfile or "twistd.log", "a", encoding="utf-8"), render)
 

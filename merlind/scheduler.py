@@ -107,6 +107,8 @@ class Scheduler:
         """Begin with what is unfinished in the store."""
         self._running = True
         self.last_progress = self._clock.now()
+        if self._due:
+            self._wake_at(self._due[0][0])
         self._load()
 
     def stop(self, grace: float) -> "Deferred[None]":

@@ -5,20 +5,16 @@ import secrets
 import struct
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from twisted.application.service import Service
 from twisted.enterprise.adbapi import ConnectionPool
 from twisted.internet.defer import Deferred, gatherResults, maybeDeferred
-from twisted.internet.endpoints import serverFromString
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IDelayedCall, IListeningPort, IProtocolFactory
 from twisted.internet.task import deferLater
 from twisted.logger import ILogObserver, Logger
-from twisted.python.failure import Failure
 from twisted.web.resource import IResource
 from twisted.web.server import Site
 
@@ -28,11 +24,13 @@ from merlind.breaker import Breaker, BreakerState
 from merlind.clock import ServiceClock
 from merlind.datadir import DataDir
 from merlind.gateway import Gateway, Limits
+from merlind.listen import listen
 from merlind.log import LineLog
 from merlind.metrics import Metrics
 from merlind.recall import Recall
 from merlind.retention import Retention
 from merlind.scheduler import Scheduler
+from merlind.settings import EMBEDDED, Settings
 from merlind.spool import Spool, trusted_syncfs
 from merlind.store import Store, StoreBroken, StoreUnavailable
 from merlind.task import MAX_TASK_ID, Policy, State
@@ -42,43 +40,17 @@ from merlind.web.late import LateResource
 from merlind.web.site import EdgeSite
 from merlind.web.status import StatusAnswers
 
-EMBEDDED = "embedded"
-"""The upstream that is the stand-in, inside this process."""
-
-BACKLOG = 1024
-"""How many connections may queue to be taken, unless an endpoint says otherwise: Twisted's 50 are too few for a burst,
-and who finds the queue full tries again after a second."""
+GO_ON_AFTER = 0.05
+"""Seconds after the start until the tasks are counted and gone on with: who has waited for the start comes first."""
 
 LOAD_AFTER = 0.25
-"""Seconds after which the router and treq are loaded: until then those are served who have waited for the start."""
+"""Seconds after which the router and treq are loaded, for the same reason."""
 
 STALL = 300.0
 """Seconds without a good exchange, while tasks are due, after which merlind is not ready."""
 
 STOP_GRACE = 4.0
 """Seconds that requests in hand and exchanges under way are given at the end."""
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What can be set; the options' names, with their units."""
-
-    listen: list[str]
-    admin: str | None
-    upstream: str
-    data_dir: Path
-    poll_interval: float
-    upstream_timeout: float
-    upstream_concurrency: int
-    give_up_after: float
-    retention: float
-    max_photo_bytes: int
-    max_pending: int
-    max_connections: int
-    max_uploads: int
-    max_upload_bytes: int
-    min_rate: int
-    min_free_bytes: int
 
 
 class MerlindService(Service):
@@ -135,7 +107,7 @@ class MerlindService(Service):
         )
         admin = LateResource(lambda: _make_admin(self.metrics, self.readiness, self._refresh_oldest))
         self._admin_site = _QuietSite(admin, reactor=reactor, timeout=60)
-        self._loading: IDelayedCall | None = None
+        self._starting: list[IDelayedCall] = []
         self._oldest: float | None = None
         self._define_gauges()
 
@@ -180,16 +152,12 @@ class MerlindService(Service):
         super().privilegedStartService()
 
     def _listen(self, description: str, factory: IProtocolFactory) -> IListeningPort:
-        taken: list[IListeningPort | Failure] = []
-        queued = description.startswith(("tcp", "ssl")) and "backlog=" not in description
-        endpoint = serverFromString(self._reactor, f"{description}:backlog={BACKLOG}" if queued else description)
-        endpoint.listen(factory).addBoth(taken.append)
-        # TCP, UNIX, TLS and systemd endpoints all listen at once, or fail at once.
-        port = taken[0]
-        if isinstance(port, Failure):
-            error = port.value
+        try:
+            port = listen(self._reactor, description, factory)
+        except Exception as error:
+            # An endpoint fails with whatever its own parts do.
             why = error.socketError if isinstance(error, CannotListenError) else error
-            raise SystemExit(f"merlind: cannot listen on {description}: {why}")
+            raise SystemExit(f"merlind: cannot listen on {description}: {why}") from None
         self._ports.append(port)
         return port
 
@@ -197,10 +165,15 @@ class MerlindService(Service):
         super().startService()
         if self._settings.upstream == EMBEDDED:
             self._log.warn("the upstream is the embedded stand-in: its scores mean nothing")
+        self._starting = [
+            self._reactor.callLater(GO_ON_AFTER, self._go_on),
+            self._reactor.callLater(LOAD_AFTER, self._load),
+        ]
+
+    def _go_on(self) -> None:
         self.gateway.start()
         self.retention.start(self.spool.stored())
         self.recall.start()
-        self._loading = self._reactor.callLater(LOAD_AFTER, self._load)
 
     def _load(self) -> None:
         self._router.load()
@@ -216,8 +189,9 @@ class MerlindService(Service):
     async def _stop(self) -> None:
         self._log.info("stopping")
         self.gateway.draining = True
-        if self._loading is not None and self._loading.active():
-            self._loading.cancel()
+        for call in self._starting:
+            if call.active():
+                call.cancel()
         self.recall.stop()
         self.retention.stop()
         await _stop_listening(self._public_ports)

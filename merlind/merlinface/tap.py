@@ -25,7 +25,7 @@ class Options(EnvironmentOptions):
             "listen",
             "tcp:12345",
             "Where to listen, as a Twisted server endpoint.",
-            endpoint(cast(IReactorCore, _reactor)),
+            endpoint,
         ),
         Option("delay", f"{_DEFAULTS.delay:g}", "Seconds from an upload to its score.", seconds()),
         Option(

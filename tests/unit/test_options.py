@@ -1,12 +1,12 @@
 """The command line and the environment: which one wins, and what is refused."""
 
 import io
+import os
 from collections.abc import Sequence
 from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
-from twisted.internet.testing import MemoryReactor
 from twisted.trial.unittest import SynchronousTestCase
 
 from merlind import __version__, tap
@@ -19,7 +19,7 @@ class Sample(EnvironmentOptions):
     prefix = "SAMPLE"
     repeated = frozenset({"listen"})
     declared: Sequence[Option] = (
-        Option("listen", "tcp:1", "Where.", endpoint(MemoryReactor())),
+        Option("listen", "tcp:1", "Where.", endpoint),
         Option("poll-interval", "2", "Pause.", seconds(0.5)),
         Option("most", "7", "Most.", count(1)),
         Option("name", "x", "Name."),
@@ -80,7 +80,7 @@ class SampleTests(SynchronousTestCase):
 
     def test_real_environment(self) -> None:
         """Where none is given, it is the process's."""
-        self.patch(tap.os, "environ", {"SAMPLE_MOST": "3"})
+        self.patch(os, "environ", {"SAMPLE_MOST": "3"})
         options = Sample()
         options.parseOptions([])
         self.assertEqual(options["most"], 3)
@@ -149,10 +149,9 @@ class ParserTests(SynchronousTestCase):
 
     def test_endpoint(self) -> None:
         """What Twisted takes, as it was."""
-        parse = endpoint(MemoryReactor())
         for text in ("tcp:8000", "tcp:0:interface=127.0.0.1", "tcp6:8000", "unix:/x/y"):
-            self.assertEqual(parse(text), text)
-        self.assert_refused(parse, "", "tcp", "tcp:", "nowhere", "tcp:1:nonsense=2")
+            self.assertEqual(endpoint(text), text)
+        self.assert_refused(endpoint, "", "tcp", "tcp:", "nowhere", "tcp:1:nonsense=2")
 
 
 class MerlindTests(SynchronousTestCase):

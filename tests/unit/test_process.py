@@ -1,4 +1,4 @@
-"""The twistd plugin's side: the service that the options make, and how a start or an end is told of."""
+"""The process: what it may use, where its log goes, and how a start or an end is told of."""
 
 import gc
 import io
@@ -14,25 +14,20 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-import twisted.internet
-from twisted.application.service import IServiceMaker
+import twisted.internet.reactor  # so that there is one to put another in the place of
 from twisted.logger import LogLevel
-from twisted.plugin import IPlugin
 from twisted.trial.unittest import SynchronousTestCase
-from zope.interface.verify import verifyObject
 
-from merlind import database, tap
+from merlind import database, process, tap
 from merlind.datadir import DataDir
 from merlind.log import LineLog
-from merlind.service import Settings
 from merlind.web.site import MAX_TURNED_AWAY
 from tests.unit.support import Reactor
-from twisted.plugins import merlind_plugin
 
 EVENT = {"log_level": LogLevel.warn, "log_namespace": "merlind.x", "log_format": "task {task}: done", "task": 7}
 
 
-class TapCase(SynchronousTestCase):
+class ProcessCase(SynchronousTestCase):
     """A process whose signals, limits, mask and reactor are not touched."""
 
     def setUp(self) -> None:
@@ -82,7 +77,7 @@ class TapCase(SynchronousTestCase):
             made.append(DataDir(path))
             return made[-1]
 
-        self.patch(tap, "DataDir", data_dir)
+        self.patch(process, "DataDir", data_dir)
         error = self.assertRaises(SystemExit, tap.makeService, self.options())
         made[0].release()  # as the process's end does
         self.assertIsInstance(error.code, str)
@@ -90,106 +85,12 @@ class TapCase(SynchronousTestCase):
         return str(error.code)
 
 
-class OptionsTests(TapCase):
-    """From the command line to the settings."""
-
-    def test_plugin(self) -> None:
-        """twistd can find it."""
-        self.assertTrue(verifyObject(IPlugin, merlind_plugin.merlind))
-        self.assertTrue(verifyObject(IServiceMaker, merlind_plugin.merlind))
-        self.assertEqual(merlind_plugin.merlind.tapname, "merlind")
-        self.assertIs(merlind_plugin.merlind.options, tap.Options)
-        self.assertIs(merlind_plugin.merlind.makeService, tap.makeService)
-
-    def test_defaults(self) -> None:
-        """As the issue has them."""
-        options = tap.Options({})
-        options.parseOptions([])
-        self.assertEqual(
-            tap.make_settings(options),
-            Settings(
-                listen=["tcp:8000"],
-                admin="tcp:8001:interface=127.0.0.1",
-                upstream="http://merlinface.com:12345/api/",
-                data_dir=Path("merlind-data"),
-                poll_interval=2.0,
-                upstream_timeout=30.0,
-                upstream_concurrency=32,
-                give_up_after=86400.0,
-                retention=30 * 86400.0,
-                max_photo_bytes=10 * 2**20,
-                max_pending=100_000,
-                max_connections=20_000,
-                max_uploads=512,
-                max_upload_bytes=2**30,
-                min_rate=8192,
-                min_free_bytes=256 * 2**20,
-            ),
-        )
-        self.assertFalse(options["log-json"])
-
-    def test_environment(self) -> None:
-        """Each has its variable; the flag wins."""
-        options = tap.Options(
-            {
-                "MERLIND_LISTEN": "tcp:1 tcp:2",
-                "MERLIND_DATA_DIR": "/x",
-                "MERLIND_UPSTREAM": "embedded",
-                "MERLIND_ADMIN": "none",
-                "MERLIND_RETENTION": "60",
-                "MERLIND_LOG_JSON": "1",
-                "MERLIND_MAX_PENDING": "5",
-            }
-        )
-        options.parseOptions(["--max-pending=6"])
-        settings = tap.make_settings(options)
-        self.assertEqual((settings.listen, settings.data_dir, settings.admin), (["tcp:1", "tcp:2"], Path("/x"), None))
-        self.assertEqual((settings.upstream, settings.retention, settings.max_pending), ("embedded", 60.0, 6))
-        self.assertTrue(options["log-json"])
-
-    def test_listen(self) -> None:
-        """More than once."""
-        self.assertEqual(self.options("--listen=tcp:1", "--listen", "tcp:2")["listen"], ["tcp:1", "tcp:2"])
-
-    def test_wrong(self) -> None:
-        """One clear line, whichever it is."""
-        for argument, reason in (
-            ("--listen=nowhere", "--listen: 'nowhere' is not an endpoint such as tcp:8000"),
-            ("--admin=off", "--admin: 'off' is not an endpoint"),
-            ("--upstream=merlinface.com", "--upstream: 'merlinface.com' is neither an http or https URL nor the word"),
-            ("--upstream=http://user:secret@h/", "--upstream: 'http://user:secret@h/' is neither"),
-            ("--upstream=http://h /", "--upstream: 'http://h /' is neither"),
-            ("--upstream=http://[h/", "--upstream: 'http://[h/' is neither"),
-            ("--poll-interval=0", "--poll-interval: '0' is not a number of seconds of at least 0.01"),
-            ("--upstream-timeout=inf", "--upstream-timeout: 'inf' is not a number of seconds"),
-            ("--give-up-after=x", "--give-up-after: 'x' is not a number of seconds"),
-            ("--retention=-1", "--retention: '-1' is not a number of seconds"),
-            ("--upstream-concurrency=0", "--upstream-concurrency: '0' is not a whole number of at least 1"),
-            ("--max-photo-bytes=1e6", "--max-photo-bytes: '1e6' is not a whole number"),
-            ("--max-connections=-1", "--max-connections: '-1' is not a whole number"),
-            ("--min-rate=0", "--min-rate: '0' is not a whole number"),
-            ("--nonsense", "option --nonsense not recognized"),
-        ):
-            line = str(self.assertRaises(SystemExit, self.options, argument).code)
-            self.assertIn(reason, line)
-            self.assertTrue(line.startswith("merlind: ") and "\n" not in line, line)
-
-    def test_help(self) -> None:
-        """It tells each default, unit and variable."""
-        text = " ".join(str(tap.Options({})).split())
-        for option in tap.Options.declared:
-            self.assertIn(f"--{option.name}", text)
-            self.assertIn("$" + tap.Options.variable(option.name), text)
-            if option.name != "listen":
-                self.assertIn(f"[default: {option.default}, or", text)
-
-
-class OpenFilesTests(TapCase):
+class OpenFilesTests(ProcessCase):
     """What the process's limit on open files allows."""
 
     def settings(self, files: int, *arguments: str) -> tuple[int, int, int]:
         """Exchanges, uploads and connections with so many files."""
-        settings = tap.fit_open_files(tap.make_settings(self.options(*arguments)), files)
+        settings = process.fit_open_files(tap.make_settings(self.options(*arguments)), files)
         return settings.upstream_concurrency, settings.max_uploads, settings.max_connections
 
     def test_plenty(self) -> None:
@@ -203,7 +104,7 @@ class OpenFilesTests(TapCase):
             self.assertTrue(min(exchanges, uploads, connections) >= 1, files)
             if files >= 64:
                 turned_away = min(MAX_TURNED_AWAY, connections)
-                self.assertLessEqual(tap._OWN_FILES + 2 * exchanges + uploads + connections + turned_away, files)
+                self.assertLessEqual(process._OWN_FILES + 2 * exchanges + uploads + connections + turned_away, files)
 
     def test_not_raised(self) -> None:
         """What was asked for is never exceeded."""
@@ -213,12 +114,12 @@ class OpenFilesTests(TapCase):
     def test_limit_is_raised(self) -> None:
         """To what the process may have; an endless one is left as it is."""
         self.limit = (1024, 4096)
-        self.assertEqual((tap.raise_open_files(), self.limit), (4096, (4096, 4096)))
+        self.assertEqual((process.raise_open_files(), self.limit), (4096, (4096, 4096)))
         self.limit = (1024, resource.RLIM_INFINITY)
-        self.assertEqual((tap.raise_open_files(), self.limit), (1024, (1024, resource.RLIM_INFINITY)))
+        self.assertEqual((process.raise_open_files(), self.limit), (1024, (1024, resource.RLIM_INFINITY)))
 
 
-class MakeServiceTests(TapCase):
+class MakeServiceTests(ProcessCase):
     """The service."""
 
     def test_made(self) -> None:
@@ -230,17 +131,19 @@ class MakeServiceTests(TapCase):
         self.assertEqual(os.umask(0o077), 0o077)
         self.assertAlmostEqual(sys.getswitchinterval(), 0.0005)
         self.assertEqual((gc.get_threshold(), self.frozen), ((5_000, 20, 100), [True]))
+        self.assertTrue(gc.isenabled())
         self.assertEqual(self.reactor.tcpServers, [])
         self.assertEqual(service._settings.max_connections, 63)
         self.assertEqual(service.site._max_connections, 63)
         self.assertIsInstance(service.log_observer, LineLog)
-        self.assertIn(("before", "shutdown", tap._limit_the_end), [trigger[:3] for trigger in self.triggers])
+        self.assertIn(("before", "shutdown", process._limit_the_end), [trigger[:3] for trigger in self.triggers])
         self.assertEqual((self.signals[signal.SIGTERM], self.alarms), (f"default {signal.SIGTERM}", []))
 
     def test_locked(self) -> None:
         """A second process is refused."""
         self.make()
         self.assertEqual(self.refusal(), f"merlind: {self.folder} is in use by another merlind")
+        self.assertTrue(gc.isenabled())
 
     def test_unusable_directory(self) -> None:
         """What is no directory, or lies below none."""
@@ -291,11 +194,11 @@ class MakeServiceTests(TapCase):
         self.assertIn(f"merlind: {file} is ", self.refusal())
 
 
-class LogTests(TapCase):
+class LogTests(ProcessCase):
     """Where the log goes."""
 
     def log(self, *arguments: str, **twistd: Any) -> LineLog | None:
-        return tap.make_log(self.reactor, self.options(*arguments, parent=twistd))
+        return process.make_log(self.reactor, self.options(*arguments)["log-json"], twistd)
 
     def test_standard_output(self) -> None:
         """As text, or as JSON, in the foreground."""
@@ -304,7 +207,7 @@ class LogTests(TapCase):
             assert log is not None
             log(EVENT)
             self.assertTrue(self.stdout.getvalue().endswith("[merlind.x#warn] task 7: done\n"))
-        log = tap.make_log(self.reactor, self.options("--log-json"))
+        log = process.make_log(self.reactor, True, {})
         assert log is not None
         log(EVENT)
         line = json.loads(self.stdout.getvalue().splitlines()[-1])
@@ -334,13 +237,13 @@ class LogTests(TapCase):
         self.assertEqual(self.stdout.getvalue(), "")
 
 
-class EndTests(TapCase):
+class EndTests(ProcessCase):
     """The end of the process."""
 
     def test_limited(self) -> None:
         """From the stop on a signal ends it at once, and so does the deadline."""
-        tap._limit_the_end()
-        self.assertEqual(self.alarms, [tap.STOP_DEADLINE])
+        process._limit_the_end()
+        self.assertEqual(self.alarms, [process.STOP_DEADLINE])
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGALRM):
             self.signals[number](number, None)
         self.assertEqual(self.exits, [128 + signal.SIGTERM, 128 + signal.SIGINT, 128 + signal.SIGALRM])
@@ -350,10 +253,10 @@ class EndTests(TapCase):
         """The first signal limits the end, and then is the reactor's; one that is ignored stays so."""
         seen: list[tuple[int, list[int]]] = []
         self.signals[signal.SIGTERM] = lambda number, frame: seen.append((number, list(self.alarms)))
-        tap._take_signals()
+        process._take_signals()
         self.assertEqual(self.signals[signal.SIGINT], f"default {signal.SIGINT}")
         self.signals[signal.SIGTERM](signal.SIGTERM, None)
-        self.assertEqual(seen, [(signal.SIGTERM, [tap.STOP_DEADLINE])])
+        self.assertEqual(seen, [(signal.SIGTERM, [process.STOP_DEADLINE])])
         self.signals[signal.SIGTERM](signal.SIGTERM, None)
         self.assertEqual((self.exits, len(seen)), ([128 + signal.SIGTERM], 1))
 
@@ -362,5 +265,5 @@ class EndTests(TapCase):
         service = self.make()
         service._die("the database failed")
         self.assertEqual((self.exits, self.stderr.getvalue()), ([], ""))
-        self.reactor.run_for(tap.LAST_MOMENT)
+        self.reactor.run_for(process.LAST_MOMENT)
         self.assertEqual((self.exits, self.stderr.getvalue()), ([1], "merlind: the database failed\n"))

@@ -717,6 +717,16 @@ class StopTests(SchedulerCase):
         self.run_for(2)
         self.assertEqual(sorted((e.kind, e.task.id) for e in self.upstream.exchanges), [("poll", 1), ("upload", 2)])
 
+    def test_taken_on_before_the_start(self) -> None:
+        """A task that came before the start is begun with it, and once."""
+        self.make(start=False)
+        self.submit(1)
+        self.run_for(1)
+        self.assertEqual(self.under_way(), [])
+        self.start()
+        self.run_for(1)
+        self.assertEqual(self.under_way(), [1])
+
 
 class WindowTests(SchedulerCase):
     """More tasks than are kept in memory."""

@@ -21,7 +21,9 @@ from zope.interface.verify import verifyObject
 
 from merlind import database
 from merlind.datadir import DataDir
-from merlind.service import BACKLOG, LOAD_AFTER, STALL, STOP_GRACE, MerlindService, Settings
+from merlind.listen import BACKLOG
+from merlind.service import GO_ON_AFTER, LOAD_AFTER, STALL, STOP_GRACE, MerlindService
+from merlind.settings import Settings
 from merlind.task import MAX_TASK_ID
 from merlind.web.channel import LINGER_TIMEOUT
 from tests.unit.support import JPEG, Reactor, Watch, Wire, fail_on, make_pool, sqlite_error
@@ -147,7 +149,7 @@ class ServiceCase(SynchronousTestCase):
             self.remake(**changes)
         self.service.privilegedStartService()
         self.service.startService()
-        self.turn()
+        self.run_for(GO_ON_AFTER)
         # Photos that are being sent are closed, whether the test waits for the end of the service or not.
         self.addCleanup(self.reactor.run_for, 0.1)
         self.addCleanup(self.service.scheduler.stop, 0)
@@ -243,8 +245,9 @@ class StartTests(ServiceCase):
             self.assert_ended()
 
     def test_start_without_the_router(self) -> None:
-        """What takes long to import, and isn't needed at once, isn't imported with the plugin."""
-        code = "import sys, merlind.tap; print(sorted({'klein', 'werkzeug', 'twisted.trial'} & set(sys.modules)))"
+        """What takes long to import, and isn't needed at once, isn't imported with the service."""
+        late = {"klein", "treq", "twisted.internet.endpoints", "twisted.trial", "werkzeug"}
+        code = f"import sys, merlind.tap, merlind.process; print(sorted({late} & set(sys.modules)))"
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
         self.assertEqual(done.stdout, "[]\n")
 
@@ -321,6 +324,29 @@ class StartTests(ServiceCase):
         self.assertIsNotNone(self.service.scheduler.get(task))
         self.assertEqual(self.metric('merlind_tasks{state="upload"}'), 2)
         self.stop()
+
+    def test_questions_come_first(self) -> None:
+        """For a moment the start does nothing else: a photo that comes then is counted and sent like any other."""
+        service = self.service
+        service.privilegedStartService()
+        service.startService()
+        self.turn()
+        self.assertEqual(self.ask(get(5)).code, 404)
+        task = self.ask(post()).json["task"]
+        self.assertEqual((service.gateway.pending, service.scheduler.under_way), (1, 0))
+        self.run_for(GO_ON_AFTER)
+        self.assertEqual((service.gateway.pending, service.scheduler.under_way), (1, 1))
+        self.assertEqual(self.ask(get(task)).code, 202)
+        self.stop()
+        self.run_for(STOP_GRACE + 1)
+        self.assert_ended()
+
+    def test_stopped_at_once(self) -> None:
+        """Before anything was gone on with."""
+        self.service.privilegedStartService()
+        self.service.startService()
+        self.assertEqual(self.stop(), [None])
+        self.assert_ended()
 
     def test_task_numbers(self) -> None:
         """They are drawn from all that a browser can hold, and never counted up."""
