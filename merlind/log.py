@@ -15,10 +15,13 @@ FLUSH_DELAY = 0.1
 MAX_WAITING = 1000
 """The most lines that stay in memory."""
 
+# Comparing levels takes longer than all else that is done with a line.
+_URGENT = frozenset({LogLevel.warn, LogLevel.error, LogLevel.critical})
+
 
 def text_line(event: LogEvent) -> str:
     """An event as Twisted's text logs have it: time, where it is from, its level, what it says; a traceback if any."""
-    when = time.strftime("%Y-%m-%dT%H:%M:%S%z", _local_time(int(event.get("log_time", 0))))
+    when = _local_time(int(event.get("log_time", 0)))
     line = f"{when} [{event.get('log_namespace', '-')}#{_level(event)}] {_message(event)}\n"
     failure = event.get("log_failure")
     return line if failure is None else line + failure.getTraceback()
@@ -65,8 +68,7 @@ class LineLog:
 
     def __call__(self, event: LogEvent) -> None:
         self._waiting.append(self._render(event))
-        level = event.get("log_level")
-        if self._ending or (level is not None and level >= LogLevel.warn) or len(self._waiting) >= MAX_WAITING:
+        if self._ending or event.get("log_level") in _URGENT or len(self._waiting) >= MAX_WAITING:
             self._write()
         elif self._flush_call is None:
             self._flush_call = self._reactor.callLater(FLUSH_DELAY, self._flush)
@@ -97,12 +99,12 @@ def _message(event: LogEvent) -> str:
     return message.replace("\n", " ").replace("\r", " ") if not message.isprintable() else message
 
 
-_broken_down: tuple[int, time.struct_time] = (0, time.localtime(0))
+_told: tuple[int, str] = (-1, "")
 
 
-def _local_time(seconds: int) -> time.struct_time:
-    """The local time, broken down once a second."""
-    global _broken_down
-    if _broken_down[0] != seconds:
-        _broken_down = (seconds, time.localtime(seconds))
-    return _broken_down[1]
+def _local_time(seconds: int) -> str:
+    """The local time, made once a second."""
+    global _told
+    if _told[0] != seconds:
+        _told = (seconds, time.strftime("%Y-%m-%dT%H:%M:%S%z", time.localtime(seconds)))
+    return _told[1]

@@ -60,7 +60,7 @@ class PhotoForm:
         self._field: str | None = None
         self._seen: set[str] = set()
         self._name = bytearray()
-        self._head = bytearray()
+        self._head = b""
         self._media_type: str | None = None
 
     def write(self, data: bytes) -> None:
@@ -142,7 +142,7 @@ class PhotoForm:
 
     def _write_photo(self, data: bytes) -> None:
         if self._media_type is None:
-            self._head += data
+            self._head += data  # the first piece is long enough as a rule, and then not copied
             if len(self._head) < SNIFF:
                 return
             data = self._judge_photo()
@@ -156,13 +156,12 @@ class PhotoForm:
 
     def _judge_photo(self) -> bytes:
         """See by its first bytes that the photo is one, and return them."""
-        head = bytes(self._head)
+        head, self._head = self._head, b""
         self._media_type = image_type(head[:SNIFF])
         if self._media_type is None:
             raise Refusal(
                 problem(422, "not_an_image", "the photo is not a JPEG, PNG, WebP, GIF, HEIC, AVIF, BMP or TIFF image")
             )
-        self._head.clear()
         return head
 
     def _end_part(self) -> None:

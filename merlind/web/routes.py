@@ -164,7 +164,7 @@ def _shielded(d: "Deferred[T]") -> "Deferred[T]":
     """A Deferred that fires as ``d`` does, and whose cancelling leaves ``d`` alone."""
     shield: Deferred[T] = Deferred()
 
-    def pass_on(result: T | Failure) -> None:
+    def pass_on(result: "T | Failure") -> None:
         if not shield.called:
             shield.callback(result)
 
