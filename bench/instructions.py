@@ -1,4 +1,4 @@
-"""How many instructions an upload, a poll and a status request take merlind: counts repeat, where times don't.
+"""How many instructions a photo, a poll and a status request take merlind: counts repeat, where times don't.
 
 ``python bench/instructions.py`` in an environment with merlind's dependencies and with valgrind on the machine. It
 prints a report against the committed figures of instructions.json and never fails for what they are; ``--write``
@@ -130,6 +130,7 @@ def drive(rounds: dict[str, int], folder: Path) -> None:
     merlind = service.MerlindService(reactor, settings, directory, sys.exit, make_pool)
     merlind.privilegedStartService()
     merlind.startService()
+    reactor.advance(1.0)
     upstream: list[tuple[Any, StringTransport]] = []
 
     def settle() -> None:
@@ -203,6 +204,7 @@ def drive(rounds: dict[str, int], folder: Path) -> None:
         ask(status, b"200")
     for n in range(rounds["accept"]):
         accept(3 + n)
+        answer(*wait)
     polls = merlind.metrics.exposition().decode()
     asked = sum(float(n) for n in re.findall(r'upstream_exchanges_total\{kind="poll".*?\} (\S+)', polls))
     if asked < rounds["poll"]:
