@@ -108,6 +108,7 @@ class MerlindService(Service):
         admin = LateResource(lambda: _make_admin(self.metrics, self.readiness, self._refresh_oldest))
         self._admin_site = _QuietSite(admin, reactor=reactor, timeout=60)
         self._starting: list[IDelayedCall] = []
+        self._gone_on = False
         self._oldest: float | None = None
         self._define_gauges()
 
@@ -171,6 +172,9 @@ class MerlindService(Service):
         ]
 
     def _go_on(self) -> None:
+        if self._gone_on:
+            return
+        self._gone_on = True
         self.gateway.start()
         self.retention.start(self.spool.stored())
         self.recall.start()
@@ -189,6 +193,7 @@ class MerlindService(Service):
     async def _stop(self) -> None:
         self._log.info("stopping")
         self.gateway.draining = True
+        self._gone_on = True  # if it isn't so yet, it is too late
         for call in self._starting:
             if call.active():
                 call.cancel()
@@ -224,6 +229,7 @@ class MerlindService(Service):
     async def readiness(self) -> list[str]:
         """Why merlind is not ready, if it isn't: can it write, does it make progress?"""
         gateway, scheduler, settings = self.gateway, self.scheduler, self._settings
+        self._go_on()  # what is told is behind the counts in the store's queue
         reasons = []
         if gateway.draining:
             reasons.append("stopping")
@@ -243,6 +249,7 @@ class MerlindService(Service):
         return reasons
 
     async def _refresh_oldest(self) -> None:
+        self._go_on()
         try:
             since = await self.store.oldest()
         except (StoreUnavailable, StoreBroken):

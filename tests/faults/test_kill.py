@@ -104,6 +104,8 @@ class KillTest(ProcessCase):
         tasks = []
         for number in range(rounds):
             merlind.start()
+            for task in tasks:
+                merlind.get(task, wait=30)  # so that each photo is under way in one kill alone
             tasks.append(post(merlind.port, str(number), png()).json()["task"])
             until(lambda: not merlind.running, "the kill")
         merlind.start()

@@ -341,6 +341,25 @@ class StartTests(ServiceCase):
         self.run_for(STOP_GRACE + 1)
         self.assert_ended()
 
+    def test_metrics_at_once(self) -> None:
+        """Who asks how many tasks there are gets an answer that counts them, however early."""
+        self.start()
+        self.ask(post())
+        for path in ("/metrics", "/health/ready"):
+            self.stop()
+            self.run_for(STOP_GRACE + 1)
+            self.assert_ended()
+            self.reactor = ServiceReactor()
+            self.service = self.make()
+            self.service.privilegedStartService()
+            self.service.startService()
+            text = self.ask_admin(path).body.decode("ascii")
+            self.assertEqual(self.service.gateway.pending, 1)
+            if path == "/metrics":
+                self.assertIn('merlind_tasks{state="upload"} 1.0', text)
+        self.stop()
+        self.run_for(STOP_GRACE + 1)
+
     def test_stopped_at_once(self) -> None:
         """Before anything was gone on with."""
         self.service.privilegedStartService()
