@@ -15,8 +15,10 @@ import uvloop
 
 from harness import plot, report, scaling
 from harness.common import FULL, QUICK
-from harness.processes import BENCH, Kind, snapshot
+from harness.processes import BENCH, Kind, peer, snapshot
 from harness.workloads import WORKLOADS
+
+PEERS = "fastapi,aiohttp,go"
 
 PEER = "fastapi"
 ENOUGH_DISK = 12 * 10**9
@@ -34,7 +36,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--only", default=",".join(WORKLOADS), help="workloads, such as W1,W2 (default: all)")
     parser.add_argument("--rounds", type=int, default=5, help="how often each is run, interleaved (default: 5)")
     parser.add_argument("--quick", action="store_true", help="short runs with fewer tasks, to see that it works")
-    parser.add_argument("--peers", default="fastapi,aiohttp", help="fastapi,aiohttp (default: both)")
+    parser.add_argument("--peers", default=PEERS, help=f"which of {PEERS} (default: all that can be run here)")
     parser.add_argument("--also", action="append", default=[], metavar="NAME=DIR", help="another tree of merlind's")
     parser.add_argument("--scaling", action="store_true", help="merlind alone, with ever more tasks and connections")
     parser.add_argument("--most", type=int, default=1_000_000, help="the most tasks of --scaling")
@@ -52,8 +54,8 @@ def kinds(options: argparse.Namespace) -> list[Kind]:
     for also in options.also:
         name, _, tree = also.partition("=")
         found.append(Kind(name, snapshot(Path(tree), work / f"tree-{name}")))
-    found += [Kind(name, app=f"{name}_app") for name in options.peers.split(",") if name]
-    return found
+    peers = [peer(name, work) for name in options.peers.split(",") if name]
+    return found + [kind for kind in peers if kind is not None]
 
 
 def touch_memory() -> None:
@@ -118,9 +120,9 @@ def main() -> None:
     options = arguments()
     most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-    unknown = set(options.only.split(",")) - set(WORKLOADS)
-    if unknown:
-        raise SystemExit(f"no such workloads: {', '.join(sorted(unknown))}; there are {', '.join(WORKLOADS)}")
+    for what, asked, known in (("workload", options.only, list(WORKLOADS)), ("peer", options.peers, PEERS.split(","))):
+        if unknown := set(asked.split(",")) - {*known, ""}:
+            raise SystemExit(f"no such {what}: {', '.join(sorted(unknown))}; there are {', '.join(known)}")
     work = BENCH / ".work" / f"run-{os.getpid()}"
     work.mkdir(parents=True)
     let_disk_forget()

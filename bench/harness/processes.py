@@ -99,16 +99,16 @@ class Upstream(Process):
 
 @dataclass
 class Kind:
-    """A server to measure: its name in the tables, and how it is run. ``tree`` is merlind's, None for a peer."""
+    """A server to measure: its name in the tables, and how it is run: a tree of merlind's, or a peer's program."""
 
     name: str
     tree: Path | None = None
-    app: str = ""
+    program: tuple[str, ...] = ()
     env: dict[str, str] = field(default_factory=dict)
 
     def command(self, port: int, admin: int, data: Path, upstream: str, poll: float) -> list[str]:
         if self.tree is None:
-            return [sys.executable, str(BENCH / "peers" / f"{self.app}.py"), str(port), str(data), upstream, str(poll)]
+            return [*self.program, str(port), str(data), upstream, str(poll)]
         return [
             sys.executable, "-c", "from twisted.scripts.twistd import run; run()",
             "-n", "--pidfile=", "merlind",
@@ -160,6 +160,25 @@ class Server(Process):
         """End both."""
         self.stop()
         self.upstream.kill()
+
+
+def peer(name: str, work: Path) -> Kind | None:
+    """The peer of a name; None if it is Go's and can't be built here."""
+    if name != "go":
+        return Kind(name, program=(sys.executable, str(BENCH / "peers" / f"{name}_app.py")))
+    compiler = shutil.which("go")
+    if compiler is None:
+        print("go: not measured, as there is no Go here")
+        return None
+    # Go's packages as Debian has them, in /usr/share/gocode, and its SQLite: no module proxy is asked.
+    env = {**os.environ, "GO111MODULE": "off", "GOPATH": "/usr/share/gocode", "GOCACHE": str(work / "go-cache")}
+    program = work / "go-peer"
+    command = [compiler, "build", "-tags", "libsqlite3", "-o", str(program), "."]
+    built = subprocess.run(command, cwd=BENCH / "peers" / "go", env=env, capture_output=True, text=True)
+    if built.returncode != 0:
+        print(f"go: not measured, as it can't be built here: {built.stderr.strip()}")
+        return None
+    return Kind(name, program=(str(program),))
 
 
 def snapshot(tree: Path, to: Path) -> Path:
