@@ -2,7 +2,8 @@
 
 A small photo is staged in memory, and written by the thread that makes it durable: making a file can take milliseconds,
 and who receives photos must not wait for it. ``incoming/`` holds what else is still being received; a name there means
-nothing after a restart. A photo in place is named by its task's number. Knows nothing of HTTP and nothing of SQL.
+nothing after a restart. That thread hashes what is in such a file, too: it takes as long as the rest of receiving it.
+A photo in place is named by its task's number. Knows nothing of HTTP and nothing of SQL.
 """
 
 import ctypes
@@ -15,6 +16,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Protocol
 
@@ -27,15 +29,21 @@ READ_ONLY = frozenset({errno.EROFS, errno.EACCES, errno.EPERM})
 """What a disk answers that can't be written to."""
 
 
+_HASHED_AT_ONCE = 1024 * 1024
+"""How much of a file is read and hashed at a time, in bytes: the interpreter's lock is waited for after each."""
+
+
 class NotWritten(OSError):
     """A photo could not be written: it isn't there, and no flush failed."""
 
 
 class Staged(Protocol):
-    """A photo that was received whole, but is not durable yet: its SHA-256 digest, and its size in bytes."""
+    """A photo that was received whole, but is not durable yet, and its size in bytes."""
 
     @property
-    def sha256(self) -> bytes: ...
+    def sha256(self) -> bytes:
+        """Its SHA-256 digest, which may be made when it is first asked for, before ``put``. Raises OSError."""
+
     @property
     def size(self) -> int: ...
 
@@ -61,13 +69,20 @@ class Staging(Protocol):
         """Nobody wants it any more. Raises OSError."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class StagedFile:
     """A photo in a file of its own."""
 
     path: str
-    sha256: bytes
     size: int
+
+    @cached_property
+    def sha256(self) -> bytes:
+        digest = hashlib.sha256()
+        with open(self.path, "rb", buffering=0) as file:
+            while piece := file.read(_HASHED_AT_ONCE):
+                digest.update(piece)
+        return digest.digest()
 
     def put(self, path: str) -> None:
         os.rename(self.path, path)
@@ -77,27 +92,25 @@ class StagedFile:
 
 
 class StagingFile:
-    """Each piece goes to the file and through SHA-256 as it comes. The file is made with the first byte."""
+    """Each piece goes to the file as it comes. The file is made with the first byte."""
 
     def __init__(self, path: str) -> None:
         self._path = path
         self._file = -1
         self._made = False
-        self._hash = hashlib.sha256()
         self.size = 0
 
     def write(self, data: bytes) -> None:
         if self._file < 0:
             self._file = _make(self._path)
             self._made = True
-        self._hash.update(data)
         self.size += len(data)
         _write(self._file, data)
 
     def finish(self) -> StagedFile:
         self._close()
         self._made = False
-        return StagedFile(self._path, self._hash.digest(), self.size)
+        return StagedFile(self._path, self.size)
 
     def discard(self) -> None:
         if self._made:

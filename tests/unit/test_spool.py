@@ -93,9 +93,9 @@ class StagingTests(SpoolCase):
     def test_pieces(self) -> None:
         """The pieces are one file, and its digest and size are told."""
         staging = self.spool.stage()
-        for piece in (b"one", b"", b"two" * 100_000, b"\0"):
+        for piece in (b"one", b"", b"two" * 1_000_000, b"\0"):
             staging.write(piece)
-        content = b"one" + b"two" * 100_000 + b"\0"
+        content = b"one" + b"two" * 1_000_000 + b"\0"
         self.assertEqual(staging.size, len(content))
         staged = staging.finish()
         self.assertEqual((staged.sha256, staged.size), (hashlib.sha256(content).digest(), len(content)))

@@ -1,5 +1,6 @@
 """Tasks in the database, photos beside it: one transaction for all that waits, all of it or nothing."""
 
+import builtins
 import errno
 import math
 import os
@@ -625,6 +626,14 @@ class BrokenTests(StoreCase):
         self.assertEqual(len(flushes), 1)
         self.assertEqual(self.core.files(), [str(task.id)])
         self.assert_broken(why)
+
+    def test_photo_read(self) -> None:
+        """So does a photo that can't be read to be hashed: what else was written can't be trusted either."""
+        submission = self.core.submission(photo=b"a")
+        self.patch(builtins, "open", raising(OSError(errno.EIO, "Input/output error")))
+        why = self.fails(self.store.accept(submission), StoreBroken)
+        self.assertEqual(why, "the photo spool failed: Input/output error")
+        self.assertEqual(self.core.files(), [])
 
     def test_commit(self) -> None:
         """So does a flush of the database, even if the disk seems full too."""

@@ -63,8 +63,8 @@ class FormCase(SynchronousTestCase):
     def content(self, staged: Staged) -> bytes:
         """What was staged, taken out of the spool."""
         content = Path(staged.path).read_bytes()
-        os.unlink(staged.path)
         self.assertEqual((staged.size, staged.sha256), (len(content), hashlib.sha256(content).digest()))
+        os.unlink(staged.path)
         return content
 
     def outcome(self, *pieces: bytes, limit: int = LIMIT) -> tuple[str, bytes, str] | str:
