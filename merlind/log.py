@@ -15,7 +15,7 @@ FLUSH_DELAY = 0.1
 MAX_WAITING = 1000
 """The most lines that stay in memory."""
 
-# Comparing levels takes longer than all else that is done with a line.
+# Told apart by identity: to compare two levels goes through all of them.
 _URGENT = frozenset({LogLevel.warn, LogLevel.error, LogLevel.critical})
 
 
