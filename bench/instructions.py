@@ -74,8 +74,9 @@ def drive(rounds: dict[str, int], folder: Path) -> None:
     from twisted.internet.testing import MemoryReactorClock, StringTransport
     from twisted.python.failure import Failure
 
-    from merlind import database, service
-    from merlind.datadir import DataDir
+    from merlind import service
+    from merlind.daemon.datadir import DataDir
+    from merlind.storage.sqlite import database
 
     class Reactor(MemoryReactorClock):
         """No time, no network, no threads."""

@@ -18,27 +18,27 @@ from twisted.logger import ILogObserver, Logger
 from twisted.web.resource import IResource
 from twisted.web.server import Site
 
-from merlind import database
-from merlind.agent import KeepAliveAgent
-from merlind.breaker import Breaker, BreakerState
-from merlind.clock import ServiceClock
-from merlind.datadir import DataDir
-from merlind.gateway import Gateway, Limits
-from merlind.listen import listen
-from merlind.log import LineLog
-from merlind.metrics import Metrics
-from merlind.recall import Recall
-from merlind.retention import Retention
-from merlind.scheduler import Scheduler
+from merlind.core.breaker import Breaker, BreakerState
+from merlind.core.interfaces import StoreBroken, StoreUnavailable
+from merlind.core.task import MAX_TASK_ID, Policy, State
+from merlind.daemon.clock import ServiceClock
+from merlind.daemon.datadir import DataDir
+from merlind.daemon.listen import listen
+from merlind.daemon.log import LineLog
+from merlind.daemon.metrics import Metrics
 from merlind.settings import EMBEDDED, Settings
-from merlind.spool import Spool, trusted_syncfs
-from merlind.store import Store, StoreBroken, StoreUnavailable
-from merlind.task import MAX_TASK_ID, Policy, State
-from merlind.upstream import MerlinfaceClient
+from merlind.storage.photos.spool import Spool, trusted_syncfs
+from merlind.storage.sqlite import database
+from merlind.storage.store import Store
+from merlind.tasks.gateway import Gateway, Limits
+from merlind.tasks.retention import Retention
+from merlind.tasks.scheduler import Scheduler
+from merlind.upstream.agent import KeepAliveAgent
+from merlind.upstream.client import MerlinfaceClient
 from merlind.web.entry import EntryPoint
 from merlind.web.late import LateResource
-from merlind.web.site import EdgeSite
-from merlind.web.status import StatusAnswers
+from merlind.web.server.site import EdgeSite
+from merlind.web.status import StatusResponses
 
 GO_ON_AFTER = 0.05
 """Seconds after the start until the tasks are counted and gone on with: who has waited for the start comes first."""
@@ -94,8 +94,7 @@ class MerlindService(Service):
         limits = Limits(settings.max_pending, settings.min_free_bytes, settings.max_uploads, settings.max_upload_bytes)
         self.gateway = Gateway(self.store, self.spool, limits)
         self.retention = Retention(reactor, self.clock, self.gateway, self.store, settings.retention)
-        self.recall = Recall(reactor, self.gateway, self.store)
-        status = StatusAnswers(self.gateway, settings.poll_interval)
+        status = StatusResponses(self.gateway, settings.poll_interval)
         self._router = LateResource(lambda: _make_routes(reactor, self.gateway, self.metrics, status))
         entry = EntryPoint(self.gateway, status, settings.max_photo_bytes, self._router)
         self.site = EdgeSite(
@@ -177,7 +176,6 @@ class MerlindService(Service):
         self._gone_on = True
         self.gateway.start()
         self.retention.start(self.spool.stored())
-        self.recall.start()
 
     def _load(self) -> None:
         self._router.load()
@@ -197,7 +195,6 @@ class MerlindService(Service):
         for call in self._starting:
             if call.active():
                 call.cancel()
-        self.recall.stop()
         self.retention.stop()
         await _stop_listening(self._public_ports)
         self.gateway.release()
@@ -251,7 +248,7 @@ class MerlindService(Service):
     async def _refresh_oldest(self) -> None:
         self._go_on()
         try:
-            since = await self.store.oldest()
+            since = await self.store.oldest_unfinished()
         except (StoreUnavailable, StoreBroken):
             return
         self._oldest = since
@@ -281,9 +278,9 @@ class MerlindService(Service):
             ),
             ("merlind_spool_bytes", "Size of the photos in the spool.", lambda: gateway.photo_bytes),
             ("merlind_connections", "Open connections on the public listener.", lambda: self.site.connections),
-            ("merlind_uploads", "Uploads in hand.", lambda: gateway.uploads),
-            ("merlind_held_clients", "Clients that wait for their task to be over.", lambda: gateway.held),
-            ("merlind_upstream_under_way", "Exchanges under way.", lambda: self.scheduler.under_way),
+            ("merlind_active_uploads", "Uploads in hand.", lambda: gateway.uploads),
+            ("merlind_long_polls", "Clients that wait for their task to be over.", lambda: gateway.held),
+            ("merlind_upstream_in_flight", "Exchanges under way.", lambda: self.scheduler.in_flight),
             ("merlind_tasks_due", "Tasks that wait for their turn at the upstream.", lambda: self.scheduler.waiting),
             ("merlind_timers", "Timers that are set.", lambda: len(self._reactor.getDelayedCalls())),
         ):
@@ -306,21 +303,21 @@ class _QuietSite(Site):
 
 
 def _make_routes(*parts: Any) -> IResource:
-    from merlind.web.routes import Routes
+    from merlind.web.api import Routes
 
     return Routes(*parts).app.resource()
 
 
 def _make_admin(*parts: Any) -> IResource:
-    from merlind.web.admin import Admin
+    from merlind.admin.api import Admin
 
     return Admin(*parts).app.resource()
 
 
 def _make_stand_in(reactor: Any) -> Site:
-    from merlind.merlinface.api import Settings, make_site
+    from merlind.merlinface.api import StandInSettings, make_site
 
-    return make_site(reactor, Settings())
+    return make_site(reactor, StandInSettings())
 
 
 async def _stop_listening(ports: Iterable[IListeningPort]) -> None:

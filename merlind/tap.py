@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 from hyperlink import EncodedURL
 from twisted.application.service import IService
 
-from merlind.options import EnvironmentOptions, Option, count, endpoint, seconds
+from merlind.daemon.options import EnvironmentOptions, Option, count, endpoint, seconds
 from merlind.settings import EMBEDDED, Settings
 
 _VISIBLE = re.compile(r"[\x21-\x7e]+")
@@ -85,7 +85,7 @@ def makeService(options: Options) -> IService:
     # Nothing that is imported is garbage, and looking for some among it takes a fourteenth of the start.
     gc.disable()
     try:
-        from merlind.process import make_service
+        from merlind.daemon.process import make_service
 
         return make_service(make_settings(options), options["log-json"], options.parent or {})
     finally:

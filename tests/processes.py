@@ -269,7 +269,7 @@ class ProcessCase(SynchronousTestCase):
     def drain(self, merlind: Merlind, ledger: Ledger, seconds: float = PATIENCE) -> None:
         """Let all tasks get over; then each promise has to be kept, and no photo be left on the disk."""
         until(lambda: merlind.unfinished() == 0, "all tasks to be over", seconds)
-        self.assertEqual(ledger.losses(merlind.port, over=True), [])
+        self.assertEqual(ledger.losses(merlind.port, finished=True), [])
         until(lambda: merlind.spooled() == [], "the spool to be empty")
 
     def assert_no_traceback(self, daemon: Daemon) -> None:

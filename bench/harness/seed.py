@@ -62,8 +62,9 @@ def _insert(path: Path, columns: str, finished: int, unfinished: int) -> None:
 
 def seed_merlind(data: Path, finished: int, unfinished: int) -> Path:
     """merlind's data directory; returns where its photos are."""
-    from merlind import database
     from merlind.datadir import DataDir
+
+    from merlind import database
 
     directory = DataDir(data)
     directory.acquire()

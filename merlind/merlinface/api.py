@@ -57,7 +57,7 @@ _log = Logger()
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
+class StandInSettings:
     """How the stand-in behaves.
 
     A job is finished ``delay`` seconds after its upload, and not before ``waits`` answers, the upload's included, were
@@ -70,14 +70,14 @@ class Settings:
 
 
 def make_site(
-    clock: IReactorTime, settings: Settings, random: Random | None = None, new_id: Callable[[], UUID] = uuid4
+    clock: IReactorTime, settings: StandInSettings, random: Random | None = None, new_id: Callable[[], UUID] = uuid4
 ) -> Site:
     """The stand-in, ready to listen: ``random`` picks who gets trouble, ``new_id`` makes a ``retry_id``."""
     face = MerlinFace(Jobs(clock, settings, new_id), settings.trouble, random or Random())
     return StandInSite(face.app.resource(), requestFactory=FormRequest, parsePOSTFormSubmission=False, reactor=clock)
 
 
-class Refusal(Exception):
+class FormError(Exception):
     """The request won't do: the HTTP status, and why, in words that quote nothing of it."""
 
     def __init__(self, code: int, reason: str) -> None:
@@ -87,7 +87,7 @@ class Refusal(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Upload:
+class UploadForm:
     """A form that brings a name, and a photo of which the SHA-256 digest is left."""
 
     name: str
@@ -95,21 +95,21 @@ class Upload:
 
 
 @dataclass(frozen=True, slots=True)
-class Poll:
+class PollForm:
     """A form that asks what became of an upload."""
 
     retry_id: str
 
 
 @dataclass(frozen=True, slots=True)
-class Finished:
+class JobDone:
     """The job is done."""
 
     score: float
 
 
 @dataclass(frozen=True, slots=True)
-class Waiting:
+class JobWaiting:
     """The job isn't done: ask again with ``retry_id``."""
 
     retry_id: str
@@ -126,7 +126,7 @@ class Jobs:
     """What was uploaded and had to wait, by retry_id; knows no HTTP."""
 
     def __init__(
-        self, clock: IReactorTime, settings: Settings, new_id: Callable[[], UUID], most: int = MAX_JOBS
+        self, clock: IReactorTime, settings: StandInSettings, new_id: Callable[[], UUID], most: int = MAX_JOBS
     ) -> None:
         self._clock = clock
         self._settings = settings
@@ -134,30 +134,30 @@ class Jobs:
         self._most = most
         self._jobs: OrderedDict[str, _Job] = OrderedDict()
 
-    def start(self, score: float) -> Finished | Waiting:
+    def start(self, score: float) -> JobDone | JobWaiting:
         """Take a new job, of which the outcome will be ``score``."""
         job = _Job(score, self._clock.seconds() + self._settings.delay, self._settings.waits)
         retry_id = str(self._new_id())
         answer = self._answer(retry_id, job)
-        if isinstance(answer, Waiting):
+        if isinstance(answer, JobWaiting):
             if len(self._jobs) >= self._most:
                 self._jobs.popitem(last=False)
             self._jobs[retry_id] = job
         return answer
 
-    def ask(self, retry_id: str) -> Finished | Waiting | None:
+    def ask(self, retry_id: str) -> JobDone | JobWaiting | None:
         """What became of a job; None if there is none. A finished one stays, in case its answer gets lost."""
         job = self._jobs.get(retry_id)
         return None if job is None else self._answer(retry_id, job)
 
-    def _answer(self, retry_id: str, job: _Job) -> Finished | Waiting:
+    def _answer(self, retry_id: str, job: _Job) -> JobDone | JobWaiting:
         if job.waits_left <= 0 and self._clock.seconds() >= job.ready_at:
-            return Finished(job.score)
+            return JobDone(job.score)
         job.waits_left -= 1
-        return Waiting(retry_id)
+        return JobWaiting(retry_id)
 
 
-class Trouble(Enum):
+class Fault(Enum):
     """What an upstream in a bad way does to a request."""
 
     BUSY = "503"
@@ -166,9 +166,9 @@ class Trouble(Enum):
     CUT_SHORT = "connection lost within the answer"
 
 
-def draw_trouble(random: Random, rate: float) -> Trouble | None:
+def draw_fault(random: Random, rate: float) -> Fault | None:
     """The trouble that the next request gets, one of all kinds alike, if it is in the share ``rate`` that does."""
-    return random.choice(list(Trouble)) if rate and random.random() < rate else None
+    return random.choice(list(Fault)) if rate and random.random() < rate else None
 
 
 class Form:
@@ -184,12 +184,12 @@ class Form:
         self._field: bytearray | None = None
         self._held = b""
         self._tail = b""
-        self._refusal: Refusal | None = None
+        self._refusal: FormError | None = None
         kind, parameters = parse_options_header(content_type.decode("latin-1"))
         boundary = parameters.get("boundary", "").encode("latin-1")
         self._closing = b"--" + boundary + b"--"
         if kind != "multipart/form-data":
-            self._refusal = Refusal(415, "not multipart/form-data")
+            self._refusal = FormError(415, "not multipart/form-data")
             return
         try:
             self._parser = PushMultipartParser(boundary, max_segment_count=2, max_header_size=4096, strict=True)
@@ -218,10 +218,10 @@ class Form:
                     self._take(event)
         except MultipartError as error:
             self._refusal = _malformed(error)
-        except Refusal as refusal:
+        except FormError as refusal:
             self._refusal = refusal
 
-    def finish(self) -> Upload | Poll:
+    def finish(self) -> UploadForm | PollForm:
         """What the form asks for, at its end. Raises Refusal."""
         if self._refusal is not None:
             raise self._refusal
@@ -231,35 +231,35 @@ class Form:
             raise _malformed(error) from None
         # The parser doesn't look at what follows the end within one piece.
         if self._tail != self._closing:
-            raise Refusal(400, "malformed form: data after its end")
+            raise FormError(400, "malformed form: data after its end")
         if "retry_id" in self._fields:
             if len(self._fields) > 1:
-                raise Refusal(400, "retry_id comes alone")
-            return Poll(self._text("retry_id"))
+                raise FormError(400, "retry_id comes alone")
+            return PollForm(self._text("retry_id"))
         for name in ("name", "photo"):
             if name not in self._fields:
-                raise Refusal(400, f"{name} is missing")
+                raise FormError(400, f"{name} is missing")
         if not self._photo_size:
-            raise Refusal(400, "photo is empty")
-        return Upload(self._text("name", MAX_NAME), self._photo.digest())
+            raise FormError(400, "photo is empty")
+        return UploadForm(self._text("name", MAX_NAME), self._photo.digest())
 
     def _begin(self, segment: MultipartSegment) -> None:
         name = segment.name
         if name not in ("name", "photo", "retry_id"):
-            raise Refusal(400, "unknown field")
+            raise FormError(400, "unknown field")
         if name in self._fields:
-            raise Refusal(400, f"{name} comes twice")
+            raise FormError(400, f"{name} comes twice")
         self._fields[name] = bytearray()
         if name != "photo":
             if segment.filename is not None:
-                raise Refusal(400, f"{name} is a plain field, without a filename")
+                raise FormError(400, f"{name} is a plain field, without a filename")
             self._field = self._fields[name]
             return
         if not segment.filename:
-            raise Refusal(400, "photo has no filename")
+            raise FormError(400, "photo has no filename")
         media_type, _, subtype = (segment.content_type or "").partition("/")
         if media_type != "image" or not subtype:
-            raise Refusal(400, "photo is no image")
+            raise FormError(400, "photo is no image")
         self._field = None
 
     def _take(self, data: bytes) -> None:
@@ -267,29 +267,29 @@ class Form:
             self._photo.update(data)
             self._photo_size += len(data)
             if self._photo_size > MAX_PHOTO:
-                raise Refusal(400, "photo is larger than 20 MiB")
+                raise FormError(400, "photo is larger than 20 MiB")
             return
         self._field += data
         if len(self._field) > MAX_FIELD:
-            raise Refusal(400, "a plain field is too long")
+            raise FormError(400, "a plain field is too long")
 
     def _text(self, name: str, longest: int = MAX_FIELD) -> str:
         try:
             text = self._fields[name].decode("utf-8")
         except UnicodeDecodeError:
-            raise Refusal(400, f"{name} is not UTF-8") from None
+            raise FormError(400, f"{name} is not UTF-8") from None
         if name == "name":
             text = normal_name(text)
         if not text:
-            raise Refusal(400, f"{name} is empty")
+            raise FormError(400, f"{name} is empty")
         if len(text) > longest:
-            raise Refusal(400, f"{name} is longer than {longest} characters")
+            raise FormError(400, f"{name} is longer than {longest} characters")
         return text
 
 
-def _malformed(error: MultipartError) -> Refusal:
+def _malformed(error: MultipartError) -> FormError:
     # The parser's messages are fixed sentences: they quote nothing of the form.
-    return Refusal(400, f"malformed form: {error.args[0]}")
+    return FormError(400, f"malformed form: {error.args[0]}")
 
 
 class FormRequest(Request):
@@ -349,20 +349,20 @@ class MerlinFace:
     @app.route(PATH.decode("ascii"), methods=["POST"])
     def api(self, request: FormRequest) -> bytes | Deferred[bytes]:
         """Take an upload or a poll, unless trouble comes first."""
-        trouble = draw_trouble(self._random, self._trouble)
+        trouble = draw_fault(self._random, self._trouble)
         if trouble is None:
             return self._answer(request)
-        if trouble is Trouble.RESET:
+        if trouble is Fault.RESET:
             request.abort()
             return _never()
-        if trouble is Trouble.CUT_SHORT:
+        if trouble is Fault.CUT_SHORT:
             body = self._answer(request)
             request.setHeader(b"Content-Length", b"%d" % len(body))
             request.write(body[: len(body) // 2])
             request.loseConnection()
             return _never()
         request.setResponseCode(503)
-        if trouble is Trouble.BUSY_FOR:
+        if trouble is Fault.BUSY_FOR:
             request.setHeader(b"Retry-After", b"%d" % self._random.randint(1, 3))
         return _error("busy")
 
@@ -371,27 +371,27 @@ class MerlinFace:
         """Refuse what isn't a POST to ``/api/``."""
         if failure.check(MethodNotAllowed):
             request.setHeader(b"Allow", b"POST")
-            return _refused(request, Refusal(405, "POST only"))
-        return _refused(request, Refusal(404, "nothing here"))
+            return _refused(request, FormError(405, "POST only"))
+        return _refused(request, FormError(404, "nothing here"))
 
     def _answer(self, request: FormRequest) -> bytes:
         try:
             asked = request.form.finish()
-            if isinstance(asked, Poll):
+            if isinstance(asked, PollForm):
                 answer = self._jobs.ask(asked.retry_id)
             else:
                 answer = self._jobs.start(score_of_digest(asked.name, asked.photo_sha256))
             if answer is None:
-                raise Refusal(404, "unknown retry_id")
-        except Refusal as refusal:
+                raise FormError(404, "unknown retry_id")
+        except FormError as refusal:
             return _refused(request, refusal)
-        if isinstance(answer, Finished):
+        if isinstance(answer, JobDone):
             return _body({"status": "success", "result": answer.score, "errors": []})
         request.setResponseCode(202)
         return _body({"status": "wait", "result": None, "retry_id": answer.retry_id, "errors": []})
 
 
-def _refused(request: IRequest, refusal: Refusal) -> bytes:
+def _refused(request: IRequest, refusal: FormError) -> bytes:
     _log.info("refused with {code}: {reason}", code=refusal.code, reason=refusal.reason)
     request.setResponseCode(refusal.code)
     return _error(refusal.reason)

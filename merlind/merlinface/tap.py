@@ -9,10 +9,10 @@ from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IReactorCore, IReactorTime
 from twisted.web.server import Site
 
-from merlind.merlinface.api import DISCLAIMER, Settings, make_site
-from merlind.options import EnvironmentOptions, Option, count, endpoint, seconds, share
+from merlind.daemon.options import EnvironmentOptions, Option, count, endpoint, seconds, share
+from merlind.merlinface.api import DISCLAIMER, StandInSettings, make_site
 
-_DEFAULTS = Settings()
+_DEFAULTS = StandInSettings()
 
 
 class Options(EnvironmentOptions):
@@ -59,5 +59,5 @@ class StandIn(MultiService):
 
 def makeService(options: Options, reactor: object = _reactor) -> IService:
     """The stand-in as ``options`` want it, on an IReactorCore that is an IReactorTime too."""
-    settings = Settings(options["delay"], options["waits"], options["trouble"])
+    settings = StandInSettings(options["delay"], options["waits"], options["trouble"])
     return StandIn(options["listen"], make_site(cast(IReactorTime, reactor), settings), cast(IReactorCore, reactor))

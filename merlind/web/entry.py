@@ -3,17 +3,17 @@
 from twisted.internet.defer import Deferred
 from twisted.web.resource import IResource
 
-from merlind.gateway import Full, Gateway
-from merlind.web.answer import NOT_ALLOWED, Answer, Refusal, problem, unavailable
-from merlind.web.form import FORM_OVERHEAD, PhotoForm, boundary_of
-from merlind.web.site import EdgeRequest, IgnoredBody
-from merlind.web.status import StatusAnswers
+from merlind.tasks.gateway import Gateway, OverCapacity
+from merlind.web.response import NOT_ALLOWED, HTTPError, Response, problem, unavailable
+from merlind.web.server.site import EdgeRequest, IgnoredBody
+from merlind.web.status import StatusResponses
+from merlind.web.upload import FORM_OVERHEAD, PhotoForm, boundary_of
 
 
 class EntryPoint:
     """What requests at ``/`` are for."""
 
-    def __init__(self, gateway: Gateway, status: StatusAnswers, max_photo_bytes: int, resource: IResource) -> None:
+    def __init__(self, gateway: Gateway, status: StatusResponses, max_photo_bytes: int, resource: IResource) -> None:
         self._gateway = gateway
         self._status = status
         self._max_photo_bytes = max_photo_bytes
@@ -29,20 +29,20 @@ class EntryPoint:
         boundary = boundary_of(request.getHeader(b"Content-Type"))
         most = self._max_photo_bytes + FORM_OVERHEAD
         if length is not None and length > most:
-            raise Refusal(problem(413, "too_large", f"a photo may have {self._max_photo_bytes} bytes at most"))
+            raise HTTPError(problem(413, "too_large", f"a photo may have {self._max_photo_bytes} bytes at most"))
         if length == 0 and not request.requestHeaders.hasHeader(b"Content-Length"):
-            raise Refusal(problem(411, "length_required", "send a Content-Length, or the body in chunks"))
+            raise HTTPError(problem(411, "length_required", "send a Content-Length, or the body in chunks"))
         try:
             upload = self._gateway.open_upload(most if length is None else length)
-        except Full as full:
-            raise Refusal(unavailable("full", str(full))) from full
+        except OverCapacity as full:
+            raise HTTPError(unavailable("full", str(full))) from full
         return PhotoForm(boundary, upload, self._max_photo_bytes)
 
-    def at_once(self, request: bytes) -> Answer | None:
+    def at_once(self, request: bytes) -> Response | None:
         """The answer to the bytes of one whole request, if it is plain and memory has it."""
         return self._status.at_once(request)
 
-    def before_routing(self, request: EdgeRequest) -> "Answer | Deferred[Answer] | None":
+    def before_routing(self, request: EdgeRequest) -> "Response | Deferred[Response] | None":
         """The answer to a request that needs no routing; None if it isn't one."""
         if request.method != request.method.upper():
             return NOT_ALLOWED  # RFC 9110, 9.1: methods are case-sensitive; to the router they aren't

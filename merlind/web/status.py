@@ -10,12 +10,12 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from merlind.gateway import ANONYMOUS, Gateway, Status
-from merlind.store import StoreBroken, StoreUnavailable
-from merlind.web.answer import NO_STORAGE, Answer, json_answer, retry_after
-from merlind.web.site import EdgeRequest
+from merlind.core.interfaces import StoreBroken, StoreUnavailable
+from merlind.tasks.gateway import ANONYMOUS, Gateway, Status
+from merlind.web.response import NO_STORAGE, Response, json_response, retry_after
+from merlind.web.server.site import EdgeRequest
 
-NOT_FOUND = json_answer(404, {"status": "not_found", "result": None})
+NOT_FOUND = json_response(404, {"status": "not_found", "result": None})
 
 _PLAIN_QUERY = re.compile(rb"task_id=([0-9]{1,16})")
 
@@ -28,7 +28,7 @@ _PLAIN_REQUEST = re.compile(
 )
 
 
-class StatusAnswers:
+class StatusResponses:
     """Tells how tasks stand."""
 
     _log = Logger()
@@ -37,17 +37,17 @@ class StatusAnswers:
         self._gateway = gateway
         self.again = retry_after(poll_interval)
         """The header that says when to ask again."""
-        self._waiting = json_answer(202, {"status": "wait", "result": None}, self.again)
+        self._waiting = json_response(202, {"status": "wait", "result": None}, self.again)
 
-    def answer(self, status: Status | None) -> Answer:
+    def answer(self, status: Status | None) -> Response:
         """How a GET reads."""
         if status is None:
             return NOT_FOUND
         if status.result is not None:
-            return json_answer(200, {"status": "ready", "result": status.result})
+            return json_response(200, {"status": "ready", "result": status.result})
         if status.error is not None:
             error = {"code": status.error.code, "detail": status.error.detail, "source": "upstream"}
-            return json_answer(200, {"status": "failed", "result": None, "error": error})
+            return json_response(200, {"status": "failed", "result": None, "error": error})
         return self._waiting
 
     def find(self, user: str, task_id: int) -> "Deferred[Status | None]":
@@ -58,12 +58,12 @@ class StatusAnswers:
 
         return self._gateway.find(task_id).addCallback(owned)
 
-    def at_once(self, request: bytes) -> Answer | None:
+    def at_once(self, request: bytes) -> Response | None:
         """The answer to the bytes of one whole and plain status request, if memory has it."""
         found = _PLAIN_REQUEST.fullmatch(request)
         return None if found is None else self._peek(int(found[1]))
 
-    def before_routing(self, request: EdgeRequest) -> "Answer | Deferred[Answer] | None":
+    def before_routing(self, request: EdgeRequest) -> "Response | Deferred[Response] | None":
         """The answer to a plain status request; None if it isn't one."""
         if request.method != b"GET" or request.path != b"/" or request.requestHeaders.hasHeader(b"Prefer"):
             return None
@@ -73,11 +73,11 @@ class StatusAnswers:
         task_id = int(found[1])
         return self._peek(task_id) or self.find(ANONYMOUS, task_id).addCallbacks(self.answer, self.no_storage)
 
-    def _peek(self, task_id: int) -> Answer | None:
+    def _peek(self, task_id: int) -> Response | None:
         status = self._gateway.peek(task_id)
         return None if status is None or status.user != ANONYMOUS else self.answer(status)
 
-    def no_storage(self, failure: Failure) -> Answer:
+    def no_storage(self, failure: Failure) -> Response:
         """The disk doesn't let us look."""
         failure.trap(StoreUnavailable, StoreBroken, OSError)
         self._log.error("not done: {why}", why=failure.getErrorMessage())

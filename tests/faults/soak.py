@@ -22,7 +22,7 @@ from tests.client import GONE_AWAY, Ledger, Load, form, png, post, request
 from tests.processes import HOST, Merlind, MerlinFace, until
 from tests.upstream import reset
 
-GAUGES = ("merlind_connections", "merlind_uploads", "merlind_held_clients", "merlind_upstream_under_way")
+GAUGES = ("merlind_connections", "merlind_active_uploads", "merlind_long_polls", "merlind_upstream_in_flight")
 """What has to be zero when nothing happens."""
 
 

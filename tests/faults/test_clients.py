@@ -11,7 +11,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
-from merlind.web.channel import BODY_GRACE, HEADER_TIMEOUT, LINGER_TIMEOUT
+from merlind.web.server.channel import BODY_GRACE, HEADER_TIMEOUT, LINGER_TIMEOUT
 from tests.client import form, png, post, request
 from tests.faults.fuzz import Fuzzer
 from tests.faults.support import ROUNDS, need
@@ -212,7 +212,7 @@ class ManyClientsTest(ClientCase):
             else:
                 client.shutdown(socket.SHUT_WR)
                 kept.append(client)
-        until(lambda: merlind.metric("merlind_uploads") == 0, "the uploads to be dropped")
+        until(lambda: merlind.metric("merlind_active_uploads") == 0, "the uploads to be dropped")
         for client in kept:
             client.close()
         self.assertEqual(merlind.spooled(), [])
@@ -278,7 +278,7 @@ class HalfClosedTest(ClientCase):
         until(
             lambda: merlind.metric("merlind_connections") == 0, "the connections to be closed", LINGER_TIMEOUT + SLACK
         )
-        self.assertEqual(merlind.metric("merlind_held_clients"), 0)
+        self.assertEqual(merlind.metric("merlind_long_polls"), 0)
         self.assert_no_traceback(merlind)
 
 
@@ -292,7 +292,7 @@ class FuzzTest(ClientCase):
         fuzzer.run(ROUNDS * 40)
         self.assertEqual(merlind.get(task).code, 200)
         self.assert_no_traceback(merlind)
-        until(lambda: merlind.metric("merlind_uploads") == 0, "the uploads to be dropped")
+        until(lambda: merlind.metric("merlind_active_uploads") == 0, "the uploads to be dropped")
         until(lambda: merlind.unfinished() == 0, "what was taken to be over")
         self.assertEqual(merlind.spooled(), [])
         self.figures(seed=fuzzer.seed, cases=fuzzer.cases, answers=dict(sorted(fuzzer.codes.items())))

@@ -277,7 +277,7 @@ class PatienceTest(ProcessCase):
         ledger = self.ledger()
         for number in range(20):
             ledger.post(merlind.port, str(number), png())
-        troubles = 'merlind_upstream_exchanges_total{kind="upload",outcome="trouble"}'
+        troubles = 'merlind_upstream_requests_total{kind="upload",outcome="transient_error"}'
         time.sleep(2)
         refused = merlind.metric(troubles)
         self.assertEqual(len(merlind.spooled()), 20)

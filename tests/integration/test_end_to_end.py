@@ -54,7 +54,7 @@ class EndToEndTest(ProcessCase):
         tasks = {reply.json()["task"] for reply in replies}
         self.assertEqual(len(tasks), 1)
         self.assertEqual(merlind.get(tasks.pop(), wait=30).code, 200)
-        uploads = merlind.metric('merlind_upstream_exchanges_total{kind="upload",outcome="wait"}')
+        uploads = merlind.metric('merlind_upstream_requests_total{kind="upload",outcome="pending"}')
         self.assertEqual(uploads, 1)
 
     def test_troubled_upstream(self) -> None:
@@ -66,7 +66,7 @@ class EndToEndTest(ProcessCase):
             ledger.post(merlind.port, f"Анна {number % 7}", png(32))
         self.drain(merlind, ledger)
         troubles = sum(
-            merlind.metric(f'merlind_upstream_exchanges_total{{kind="{kind}",outcome="trouble"}}')
+            merlind.metric(f'merlind_upstream_requests_total{{kind="{kind}",outcome="transient_error"}}')
             for kind in ("upload", "poll")
         )
         self.assertGreater(troubles, 0)

@@ -7,8 +7,8 @@ import sqlite3
 import time
 from concurrent.futures import ThreadPoolExecutor
 
-from merlind import database
-from merlind.scheduler import WINDOW
+from merlind.storage.sqlite import database
+from merlind.tasks.scheduler import WINDOW
 from tests.client import Load, form, jpeg, png, post
 from tests.processes import Merlind, ProcessCase, until
 from tests.upstream import Exchange, Upstream
@@ -28,13 +28,13 @@ class StopTest(ProcessCase):
         held = ThreadPoolExecutor(1)
         self.addCleanup(held.shutdown)
         self.held = held.submit(merlind.get, task, 60)
-        until(lambda: merlind.metric("merlind_held_clients") == 1, "the client to be held")
+        until(lambda: merlind.metric("merlind_long_polls") == 1, "the client to be held")
         self.uploading = socket.create_connection(("127.0.0.1", merlind.port))
         self.addCleanup(self.uploading.close)
         sent = form("Bob", png(600))
         head = f"POST / HTTP/1.1\r\nHost: x\r\nContent-Type: {sent.content_type}\r\n"
         self.uploading.sendall(f"{head}Content-Length: {len(sent.body)}\r\n\r\n".encode() + sent.body[:5000])
-        until(lambda: merlind.metric("merlind_uploads") == 1, "the upload to begin")
+        until(lambda: merlind.metric("merlind_active_uploads") == 1, "the upload to begin")
         return merlind, task
 
     def test_work_in_hand(self) -> None:
@@ -132,7 +132,7 @@ class ManyTasksTest(ProcessCase):
         merlind.start()
         first = merlind.get(UNFINISHED)
         served = time.monotonic() - began
-        in_memory = merlind.metric("merlind_tasks_due") + merlind.metric("merlind_upstream_under_way")
+        in_memory = merlind.metric("merlind_tasks_due") + merlind.metric("merlind_upstream_in_flight")
         self.assertEqual(first.code, 202)
         self.assertLessEqual(in_memory, WINDOW)
         self.assertEqual(post(merlind.port, "Bob", jpeg()).code, 202)

@@ -4,7 +4,7 @@ import hashlib
 import socket
 import sqlite3
 
-from merlind import database
+from merlind.storage.sqlite import database
 from tests.processes import Merlind, ProcessCase
 
 

@@ -19,14 +19,16 @@ from twisted.internet.testing import MemoryReactorClock, StringTransport
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
-from merlind import database
-from merlind.breaker import Breaker
-from merlind.clock import ServiceClock
-from merlind.gateway import Gateway, Limits
-from merlind.scheduler import WINDOW, PhotoLost, Scheduler
-from merlind.spool import Spool, Staged
-from merlind.store import Store, Submission
-from merlind.task import Outcome, Photo, Policy, Task
+from merlind.core.breaker import Breaker
+from merlind.core.interfaces import PhotoMissing, Submission
+from merlind.core.outcome import Outcome
+from merlind.core.task import Photo, Policy, Task
+from merlind.daemon.clock import ServiceClock
+from merlind.storage.photos.spool import Spool, Staged
+from merlind.storage.sqlite import database
+from merlind.storage.store import Store
+from merlind.tasks.gateway import Gateway, Limits
+from merlind.tasks.scheduler import WINDOW, Scheduler
 
 EPOCH = 1_800_000_000.0
 """The wall clock's time when a test begins."""
@@ -167,7 +169,7 @@ class Exchange:
         self.done.callback(outcome)
 
     def lose_photo(self) -> None:
-        self.done.errback(PhotoLost("gone"))
+        self.done.errback(PhotoMissing("gone"))
 
 
 class FakeUpstream:

@@ -19,15 +19,15 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
-from merlind import database
-from merlind.datadir import DataDir
-from merlind.listen import BACKLOG
+from merlind.core.task import MAX_TASK_ID
+from merlind.daemon.datadir import DataDir
+from merlind.daemon.listen import BACKLOG
 from merlind.service import GO_ON_AFTER, LOAD_AFTER, STALL, STOP_GRACE, MerlindService
 from merlind.settings import Settings
-from merlind.task import MAX_TASK_ID
-from merlind.web.channel import LINGER_TIMEOUT
+from merlind.storage.sqlite import database
+from merlind.web.server.channel import LINGER_TIMEOUT
 from tests.unit.support import JPEG, Reactor, Watch, Wire, fail_on, make_pool, sqlite_error
-from tests.unit.web_support import Client, LogLines, Reply, fired, form, get, message, post
+from tests.unit.web.support import Client, LogLines, Reply, fired, form, get, message, post
 
 SETTINGS = Settings(
     listen=["tcp:8000"],
@@ -247,7 +247,7 @@ class StartTests(ServiceCase):
     def test_start_without_the_router(self) -> None:
         """What takes long to import, and isn't needed at once, isn't imported with the service."""
         late = {"klein", "treq", "twisted.internet.endpoints", "twisted.trial", "werkzeug"}
-        code = f"import sys, merlind.tap, merlind.process; print(sorted({late} & set(sys.modules)))"
+        code = f"import sys, merlind.tap, merlind.daemon.process; print(sorted({late} & set(sys.modules)))"
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
         self.assertEqual(done.stdout, "[]\n")
 
@@ -333,9 +333,9 @@ class StartTests(ServiceCase):
         self.turn()
         self.assertEqual(self.ask(get(5)).code, 404)
         task = self.ask(post()).json["task"]
-        self.assertEqual((service.gateway.pending, service.scheduler.under_way), (1, 0))
+        self.assertEqual((service.gateway.pending, service.scheduler.in_flight), (1, 0))
         self.run_for(GO_ON_AFTER)
-        self.assertEqual((service.gateway.pending, service.scheduler.under_way), (1, 1))
+        self.assertEqual((service.gateway.pending, service.scheduler.in_flight), (1, 1))
         self.assertEqual(self.ask(get(task)).code, 202)
         self.stop()
         self.run_for(STOP_GRACE + 1)
@@ -396,7 +396,7 @@ class EmbeddedTests(ServiceCase):
         self.assertEqual((reply.code, reply.json["status"]), (200, "ready"))
         self.assertEqual([path.name for path in (self.folder / "spool").iterdir()], ["incoming"])
         self.assertEqual(self.ask(post()).json["result"], reply.json["result"])
-        self.assertEqual(self.metric('merlind_upstream_exchanges_total{kind="upload",outcome="wait"}'), 1)
+        self.assertEqual(self.metric('merlind_upstream_requests_total{kind="upload",outcome="pending"}'), 1)
         self.assertEqual(self.ask_admin("/health/ready").json, {"status": "ready", "reasons": []})
         over = self.stop()
         self.run_for(2)
@@ -469,12 +469,12 @@ class StopTests(ServiceCase):
         wire.connect(bufferSize=0)
         client = self.connect().send(post()[:-10])
         self.turn()
-        self.assertEqual(self.service.scheduler.under_way, 1)
+        self.assertEqual(self.service.scheduler.in_flight, 1)
         over = self.stop()
         self.run_for(STOP_GRACE - 0.5)
-        self.assertEqual((over, self.service.scheduler.under_way), ([], 1))
+        self.assertEqual((over, self.service.scheduler.in_flight), ([], 1))
         self.run_for(1.5)
-        self.assertEqual((over, self.service.scheduler.under_way), ([None], 0))
+        self.assertEqual((over, self.service.scheduler.in_flight), ([None], 0))
         client.leave()
         self.assert_ended()
 
@@ -653,9 +653,9 @@ class MetricsTests(ServiceCase):
             ("merlind_oldest_unfinished_seconds", 7),
             ("merlind_spool_bytes", len(JPEG)),
             ("merlind_connections", 2),
-            ("merlind_uploads", 1),
-            ("merlind_held_clients", 1),
-            ("merlind_upstream_under_way", 1),
+            ("merlind_active_uploads", 1),
+            ("merlind_long_polls", 1),
+            ("merlind_upstream_in_flight", 1),
             ("merlind_tasks_due", 0),
             ('merlind_http_requests_total{code="202",method="POST"}', 1),
             ("merlind_accept_seconds_count", 1),

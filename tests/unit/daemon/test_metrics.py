@@ -1,0 +1,89 @@
+"""What is counted, as Prometheus reads it."""
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from merlind.daemon.metrics import Metrics
+
+
+class MetricsTests(SynchronousTestCase):
+    """The counters of one merlind."""
+
+    def setUp(self) -> None:
+        self.metrics = Metrics()
+
+    def lines(self, start: str) -> list[str]:
+        """The samples whose name begins so."""
+        return [line for line in self.metrics.exposition().decode().splitlines() if line.startswith(start)]
+
+    def test_requests(self) -> None:
+        """Answers by method and code."""
+        for method, code in ((b"GET", 200), (b"GET", 200), (b"GET", 404), (b"POST", 202)):
+            self.metrics.request(method, code)
+        self.assertEqual(
+            set(self.lines("merlind_http_requests_total")),
+            {
+                'merlind_http_requests_total{code="200",method="GET"} 2.0',
+                'merlind_http_requests_total{code="404",method="GET"} 1.0',
+                'merlind_http_requests_total{code="202",method="POST"} 1.0',
+            },
+        )
+
+    def test_unknown_methods(self) -> None:
+        """Made-up methods share one label, and take no memory."""
+        for number in range(1000):
+            self.metrics.request(b"BREW%d" % number, 405)
+        self.metrics.request(b"\xff", 405)
+        self.assertEqual(
+            self.lines("merlind_http_requests_total"),
+            ['merlind_http_requests_total{code="405",method="other"} 1001.0'],
+        )
+        self.assertEqual(self.metrics._request_children, {})
+
+    def test_known_methods(self) -> None:
+        """Those that we answer have their own."""
+        for method in (b"GET", b"HEAD", b"POST", b"DELETE", b"OPTIONS"):
+            self.metrics.request(method, 200)
+        self.assertEqual(len(self.lines("merlind_http_requests_total")), 5)
+
+    def test_exchanges(self) -> None:
+        """Exchanges by kind and outcome, and how long they took."""
+        for kind, outcome, seconds in (("poll", "done", 0.5), ("poll", "wait", 0.25), ("upload", "done", 7.0)):
+            self.metrics.exchange(kind, outcome, seconds)
+        self.metrics.exchange("poll", "done", 0.25)
+        self.assertEqual(
+            sorted(self.lines("merlind_upstream_requests_total")),
+            [
+                'merlind_upstream_requests_total{kind="poll",outcome="done"} 2.0',
+                'merlind_upstream_requests_total{kind="poll",outcome="wait"} 1.0',
+                'merlind_upstream_requests_total{kind="upload",outcome="done"} 1.0',
+            ],
+        )
+        self.assertEqual(
+            sorted(self.lines("merlind_upstream_request_seconds_sum")),
+            [
+                'merlind_upstream_request_seconds_sum{kind="poll"} 1.0',
+                'merlind_upstream_request_seconds_sum{kind="upload"} 7.0',
+            ],
+        )
+        self.assertIn('merlind_upstream_request_seconds_bucket{kind="poll",le="0.25"} 2.0', self.lines("merlind_up"))
+
+    def test_accept(self) -> None:
+        """How long acceptance took."""
+        self.metrics.accept_seconds.observe(0.01)
+        self.assertEqual(self.lines("merlind_accept_seconds_count"), ["merlind_accept_seconds_count 1.0"])
+
+    def test_gauges(self) -> None:
+        """Values that are read when they are asked for."""
+        values = {"a": 1.0, "b": 2.0}
+        self.metrics.gauge("one", "One.", lambda: values["a"])
+        self.metrics.gauges("more", "More.", "label", {"x": lambda: values["a"], "y": lambda: values["b"]})
+        self.assertEqual(self.lines("one"), ["one 1.0"])
+        values["a"] = 5.0
+        self.assertEqual(self.lines("one"), ["one 5.0"])
+        self.assertEqual(self.lines("more"), ['more{label="x"} 5.0', 'more{label="y"} 2.0'])
+
+    def test_apart(self) -> None:
+        """Two merlinds in one process count apart."""
+        self.metrics.request(b"GET", 200)
+        self.metrics = Metrics()
+        self.assertEqual(self.lines("merlind_http_requests_total"), [])

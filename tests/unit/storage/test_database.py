@@ -1,0 +1,160 @@
+"""The database file: made, known again, and left alone when it isn't ours."""
+
+import os
+import sqlite3
+import stat
+from contextlib import closing
+from pathlib import Path
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from merlind.storage.sqlite import database
+from merlind.storage.sqlite.database import DatabaseUnusable, configure, prepare, service_time
+
+
+class DatabaseTests(SynchronousTestCase):
+    """prepare() and what it leaves."""
+
+    def setUp(self) -> None:
+        self.folder = Path(self.mktemp())
+        self.folder.mkdir()
+        self.file = self.folder / "tasks.sqlite"
+
+    def execute(self, *statements: str) -> list[tuple[object, ...]]:
+        """Run statements over a connection of their own; the last one's rows."""
+        rows: list[tuple[object, ...]] = []
+        with closing(sqlite3.connect(self.file, isolation_level=None)) as connection:
+            for statement in statements:
+                rows = connection.execute(statement).fetchall()
+        return rows
+
+    def assert_ours(self) -> None:
+        """The file is a database of this version, with nothing beside it."""
+        self.assertEqual(os.listdir(self.folder), ["tasks.sqlite"])
+        self.assertEqual(self.execute("PRAGMA application_id"), [(0x6D65726C,)])
+        self.assertEqual(self.execute("PRAGMA user_version"), [(database.VERSION,)])
+        self.assertEqual(self.execute("SELECT count(*) FROM task"), [(0,)])
+        self.assertEqual(self.execute("PRAGMA journal_mode"), [("wal",)])
+
+    def assert_refused(self, reason: str) -> None:
+        """It is refused with a line that names file and reason, and is byte for byte and second for second the same."""
+        before = self.file.read_bytes(), self.file.stat(), os.listdir(self.folder)
+        error = self.assertRaises(DatabaseUnusable, prepare, self.file)
+        self.assertIn(str(self.file), str(error))
+        self.assertIn(reason, str(error))
+        self.assertNotIn("\n", str(error))
+        after = self.file.read_bytes(), self.file.stat(), os.listdir(self.folder)
+        self.assertEqual(before[0], after[0])
+        self.assertEqual(before[1].st_mtime_ns, after[1].st_mtime_ns)
+        self.assertEqual(before[1].st_mode, after[1].st_mode)
+        self.assertEqual(before[2], after[2])
+
+    def test_too_old(self) -> None:
+        """An SQLite that doesn't know our statements is refused, and nothing made."""
+        self.patch(sqlite3, "sqlite_version_info", (3, 32, 9))
+        error = self.assertRaises(DatabaseUnusable, prepare, self.file)
+        self.assertIn("merlind needs 3.33.0 or newer", str(error))
+        self.assertEqual(os.listdir(self.folder), [])
+
+    def test_made(self) -> None:
+        """Where there is none, or one without a byte, it is made, for us alone."""
+        prepare(self.file)
+        self.assertEqual(stat.S_IMODE(self.file.stat().st_mode), 0o600)
+        self.assert_ours()
+        self.file.write_bytes(b"")
+        prepare(self.file)
+        self.assert_ours()
+
+    def test_made_in_an_empty_database(self) -> None:
+        """So it is in a database that holds nothing: that is what a crash while it was made leaves."""
+        self.execute("PRAGMA journal_mode = WAL")
+        self.assertNotEqual(self.file.stat().st_size, 0)
+        prepare(self.file)
+        self.assert_ours()
+
+    def test_known_again(self) -> None:
+        """One of ours is left as it is."""
+        prepare(self.file)
+        self.execute("UPDATE clock SET now = 42.5")
+        before = self.file.read_bytes()
+        prepare(self.file)
+        self.assertEqual(self.file.read_bytes(), before)
+        self.assert_ours()
+        self.assertEqual(service_time(self.file), 42.5)
+
+    def test_new_service_time(self) -> None:
+        """The first run's service time begins at zero."""
+        prepare(self.file)
+        self.assertEqual(service_time(self.file), 0.0)
+        self.assertIs(type(service_time(self.file)), float)
+
+    def test_after_a_crash(self) -> None:
+        """One of ours with its log beside it, as a crash leaves it, is taken, and what was committed is there."""
+        prepare(self.file)
+        crashed = self.folder / "crashed"
+        crashed.mkdir()
+        with closing(sqlite3.connect(self.file, isolation_level=None)) as connection:
+            configure(connection)
+            connection.execute("UPDATE clock SET now = 7")
+            for name in ("tasks.sqlite", "tasks.sqlite-wal"):
+                (crashed / name).write_bytes((self.folder / name).read_bytes())
+        self.assertNotEqual((crashed / "tasks.sqlite-wal").stat().st_size, 0)
+        prepare(crashed / "tasks.sqlite")
+        self.assertEqual(service_time(crashed / "tasks.sqlite"), 7.0)
+
+    def test_garbage(self) -> None:
+        """What is no database is refused."""
+        for content in (b"xx", b"garbage " * 1000, b"SQLite format 3\0" + b"\xff" * 4096):
+            self.file.write_bytes(content)
+            self.assert_refused("is not a database that can be read")
+
+    def test_cut_short(self) -> None:
+        """So is one of ours of which only a piece is left."""
+        prepare(self.file)
+        content = self.file.read_bytes()
+        for size in (50, 100, 4096):
+            self.file.write_bytes(content[:size])
+            self.assert_refused("is not a database that can be read")
+
+    def test_other_application(self) -> None:
+        """So is somebody else's, with their number or without one."""
+        self.execute("CREATE TABLE t (a)")
+        self.assert_refused("not one of merlind's")
+        self.file.unlink()
+        self.execute("PRAGMA application_id = 99")
+        self.assert_refused("not one of merlind's")
+        self.execute("PRAGMA journal_mode = WAL")
+        self.assert_refused("not one of merlind's")
+
+    def test_newer(self) -> None:
+        """So is one of a version that we don't know."""
+        prepare(self.file)
+        self.execute("PRAGMA user_version = 2")
+        self.assert_refused("is of version 2; this merlind knows versions up to 1")
+
+    def test_directory(self) -> None:
+        """A directory in its place is refused."""
+        self.file.mkdir()
+        (self.file / "x").write_bytes(b"")
+        error = self.assertRaises(DatabaseUnusable, prepare, self.file)
+        self.assertIn("is not a database that can be read", str(error))
+
+    def test_not_to_be_made(self) -> None:
+        """Nor can one be made in a folder that isn't there."""
+        error = self.assertRaises(DatabaseUnusable, prepare, self.folder / "nowhere" / "tasks.sqlite")
+        self.assertIn("cannot be made", str(error))
+
+    def test_all_or_nothing(self) -> None:
+        """A schema that fails half-way leaves a database that holds nothing, and that the next start takes."""
+        self.patch(database, "_APPLICATION_ID", "1; SELECT junk()")
+        error = self.assertRaises(DatabaseUnusable, prepare, self.file)
+        self.assertIn("cannot be made", str(error))
+        self.assertEqual(self.execute("SELECT count(*) FROM sqlite_schema"), [(0,)])
+
+    def test_connection(self) -> None:
+        """Each connection flushes every commit, and overwrites what is deleted."""
+        prepare(self.file)
+        with closing(sqlite3.connect(self.file, isolation_level=None)) as connection:
+            configure(connection)
+            for pragma, value in (("journal_mode", "wal"), ("synchronous", 2), ("secure_delete", 1)):
+                self.assertEqual(connection.execute(f"PRAGMA {pragma}").fetchone()[0], value)

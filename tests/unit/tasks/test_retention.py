@@ -1,0 +1,228 @@
+"""What is kept ends: results past their time, photos with their task."""
+
+import errno
+import os
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from twisted.logger import capturedLogs
+from twisted.trial.unittest import SynchronousTestCase
+
+from merlind.core.outcome import Rejected, Scored, TaskError
+from merlind.core.task import Task, miss_deadline
+from merlind.tasks import retention as retention_module
+from merlind.tasks.retention import LONGEST_PAUSE, Retention
+from tests.unit.support import JPEG, Core, fail_on, raising, sqlite_error
+
+DAY = 86400.0
+
+
+class RetentionCase(SynchronousTestCase):
+    """A retention over a real store."""
+
+    def setUp(self) -> None:
+        self.core = Core(self)
+        self.core.upstream.script = lambda exchange: (0.0, Scored(0.5))
+        self.core.gateway.start()
+        self.core.settle()
+
+    def make(self, seconds: float = 30 * DAY) -> Retention:
+        core = self.core
+        self.retention = Retention(core.reactor, core.clock, core.gateway, core.store, seconds)
+        return self.retention
+
+    def start(self, seconds: float = 30 * DAY, photos: Iterable[int] = ()) -> None:
+        self.make(seconds).start(iter(photos))
+        self.core.settle()
+
+    def finished(self, count: int) -> list[Task]:
+        """Tasks that are over now."""
+        tasks = [self.core.submit(photo=b"%d" % n) for n in range(count)]
+        self.core.reactor.settle()
+        return tasks
+
+    def there(self, tasks: list[Task]) -> list[bool]:
+        return [self.core.stored(task.id) is not None for task in tasks]
+
+
+class ExpiryTests(RetentionCase):
+    """Results."""
+
+    def test_in_time(self) -> None:
+        """A result is there until its time is over, and gone soon after it."""
+        self.start(1000.0)
+        first = self.finished(1)
+        self.core.reactor.run_for(500)
+        second = [self.core.submit(photo=b"second")]
+        self.core.reactor.run_for(499)
+        self.assertEqual(self.there(first), [True])
+        self.core.reactor.run_for(101)
+        self.assertEqual((self.there(first), self.there(second)), ([False], [True]))
+        self.core.reactor.run_for(500)
+        self.assertEqual(self.there(second), [False])
+        self.assertEqual(self.core.gateway.counts["ready"], 0)
+
+    def test_wall_clock(self) -> None:
+        """It goes by the wall clock: what ran out while merlind was off goes at the start."""
+        tasks = self.finished(2)
+        self.core.epoch += 31 * DAY
+        self.start()
+        self.assertEqual(self.there(tasks), [False, False])
+
+    def test_unfinished_stay(self) -> None:
+        """An unfinished task is not forgotten, however old it is."""
+        self.core.upstream.script = lambda exchange: None
+        task = self.core.submit()
+        self.core.epoch += 1000 * DAY
+        self.start()
+        self.assertEqual(self.there([task]), [True])
+
+    def test_nothing_remains(self) -> None:
+        """After a sweep that forgot something, its name is in no file."""
+        self.core.submit(name="Rumpelstilzchen")
+        self.core.settle()
+        self.core.epoch += 31 * DAY
+        self.assertNotEqual(self.core.remains(b"Rumpelstilzchen"), [])
+        with capturedLogs() as logs:
+            self.start()
+        self.assertEqual(self.core.remains(b"Rumpelstilzchen"), [])
+        self.assertEqual([event["count"] for event in logs if "count" in event], [1])
+
+    def test_nothing_to_do(self) -> None:
+        """A sweep that finds nothing compacts nothing, and says nothing."""
+        with capturedLogs() as logs:
+            self.start(100.0)
+            self.core.reactor.run_for(100)
+        self.assertEqual(self.core.watch.count("PRAGMA wal_checkpoint"), 0)
+        self.assertEqual([event for event in logs if event.get("log_namespace", "").startswith("merlind.ret")], [])
+
+    def test_many(self) -> None:
+        """Many are forgotten page by page, and the log is compacted once."""
+        self.patch(retention_module, "_PAGE", 3)
+        tasks = self.finished(8)
+        self.core.epoch += 31 * DAY
+        self.start()
+        self.assertEqual(self.there(tasks), [False] * 8)
+        self.assertEqual(self.core.watch.count("SELECT id, user, name, sha256, size, media_type, state, since, due, "
+            "retry_id, attempts, trouble, result, error_code, error_detail, finished FROM task WHERE finished IS NOT"
+        ), 3)  # fmt: skip
+        self.assertEqual(self.core.watch.count("PRAGMA wal_checkpoint(TRUNCATE)"), 1)
+
+    def test_pauses(self) -> None:
+        """A tenth of the retention between two sweeps, but a second at least, and an hour at most."""
+        for seconds, pause in ((0.0, 1.0), (5.0, 1.0), (1000.0, 100.0), (30 * DAY, LONGEST_PAUSE)):
+            self.start(seconds)
+            (call,) = self.core.reactor.getDelayedCalls()
+            self.assertEqual(call.getTime() - self.core.reactor.seconds(), pause)
+            self.retention.stop()
+            self.assertEqual(self.core.reactor.getDelayedCalls(), [])
+
+    def test_store_trouble(self) -> None:
+        """A sweep that the disk doesn't take is tried again at the next one's time."""
+        tasks = self.finished(1)
+        self.core.epoch += 31 * DAY
+        self.core.watch.fault = fail_on("BEGIN", sqlite_error("SQLITE_FULL", "full"))
+        with capturedLogs() as logs:
+            self.start(photos=[1])
+        self.assertEqual([event["why"] for event in logs if "why" in event], ["full (SQLITE_FULL)"] * 2)
+        self.core.watch.fault = lambda sql: None
+        self.core.reactor.run_for(LONGEST_PAUSE)
+        self.assertEqual(self.there(tasks), [False])
+
+    def test_compaction_trouble(self) -> None:
+        """So with the compaction, without an end to the sweeps."""
+        self.finished(1)
+        self.core.epoch += 31 * DAY
+        self.core.watch.fault = fail_on("PRAGMA wal_checkpoint", sqlite_error("SQLITE_BUSY", "locked"))
+        self.start()
+        self.assertEqual(len(self.core.reactor.getDelayedCalls()), 1)
+
+
+class StopTests(RetentionCase):
+    """The end."""
+
+    def test_stopped(self) -> None:
+        """No timer remains."""
+        self.start()
+        self.retention.stop()
+        self.retention.stop()
+        self.assertEqual(self.core.reactor.getDelayedCalls(), [])
+
+    def test_in_mid_sweep(self) -> None:
+        """What is under way ends, and nothing follows it."""
+        self.patch(retention_module, "_PAGE", 1)
+        tasks = self.finished(3)
+        self.core.epoch += 31 * DAY
+        self.make().start([101, 102, 103])
+        self.retention.stop()
+        self.core.settle()
+        self.assertEqual(sum(self.there(tasks)), 2)
+        self.assertEqual(self.core.reactor.getDelayedCalls(), [])
+        self.assertEqual(self.core.watch.count("SELECT 1 FROM task WHERE id = ? AND finished IS NULL"), 1)
+
+
+class PhotoTests(RetentionCase):
+    """Photos."""
+
+    def test_swept(self) -> None:
+        """Photos that outlived their task, or never had one, are gone after the start; the others stay."""
+        self.core.upstream.script = lambda exchange: None
+        task = self.core.submit()
+        (over,) = [self.core.accept(photo=b"over")]
+        self.core.now(self.core.store.save(miss_deadline(over, 1.0)))
+        for task_id in (over.id, 77):
+            Path(self.core.spool.path(task_id)).write_bytes(b"stray")
+        self.start(photos=self.core.spool.stored())
+        self.assertEqual(self.core.files(), [str(task.id)])
+
+    def test_in_pages(self) -> None:
+        """Many are swept page by page, each in a transaction of its own."""
+        self.patch(retention_module, "_PAGE", 2)
+        for task_id in range(71, 76):
+            Path(self.core.spool.path(task_id)).write_bytes(b"stray")
+        before = self.core.watch.count("BEGIN")
+        self.start(photos=self.core.spool.stored())
+        self.assertEqual(self.core.files(), [])
+        self.assertTrue(self.core.watch.count("BEGIN") - before >= 3)
+
+    def test_new_ones_stay(self) -> None:
+        """A photo that came after the start is no stray, though the sweep comes to it."""
+        self.core.upstream.script = lambda exchange: None
+        task = self.core.submit()
+        self.start(photos=[task.id])
+        self.assertEqual(self.core.files(), [str(task.id)])
+
+    def test_not_listed(self) -> None:
+        """A folder that can't be listed ends the sweep of photos, and nothing else."""
+        self.patch(os, "scandir", raising(OSError(errno.EIO, "Input/output error")))
+        tasks = self.finished(1)
+        self.start(1.0, self.core.spool.stored())
+        self.core.reactor.run_for(3)
+        self.assertEqual(self.there(tasks), [False])
+
+    def test_gone_when_over(self) -> None:
+        """However a task ends, its photo's bytes are in no file."""
+        marker = JPEG + b" one of a kind"
+
+        def end(outcome: Any) -> None:
+            self.core.upstream.script = lambda exchange: outcome
+
+        for number, outcome in enumerate((Scored(0.5), Rejected(TaskError("x", "y")), None)):
+            end(outcome)
+            task = self.core.submit(name=str(number), photo=marker)
+            self.core.settle()
+            if outcome is None:
+                self.assertEqual(self.core.remains(marker), [f"spool/{task.id}"])
+                self.core.now(self.core.gateway.erase("", task.id))
+            self.assertEqual(self.core.remains(marker), [])
+
+    def test_same_photo_of_another(self) -> None:
+        """The same photo under another name is another task's, and stays."""
+        self.core.upstream.script = lambda exchange: None
+        first, second = self.core.submit("Anna"), self.core.submit("Otto")
+        self.assertEqual(replace(first, id=0, name="").photo, second.photo)
+        self.core.upstream.exchanges[0].answer(Scored(0.5))
+        self.core.settle()
+        self.assertEqual(self.core.files(), [str(second.id)])

@@ -1,0 +1,339 @@
+"""What each answer of the upstream means: the contract's table and the battery's, row by row."""
+
+import json
+import math
+import os
+import time
+from email.utils import formatdate
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from twisted.trial.unittest import SynchronousTestCase
+
+from merlind.core.outcome import HandleExpired, Outcome, Pending, Rejected, Scored, TaskError, TransientError
+from merlind.upstream.reply import MAX_DETAIL, MAX_RETRY_AFTER, MAX_RETRY_ID, interpret, parse_retry_after
+from tests.unit.support import EPOCH
+
+UUID = "3f8c863e-00a5-11eb-9b94-0242ac12003a"
+SUCCESSES = (200, 201, 202, 204, 299)
+
+checked = settings(max_examples=200, deadline=None, derandomize=True, database=None)
+
+
+def means(body: Any, status: int = 200, polled: bool = False, retry_after: str | None = None) -> Outcome:
+    """What an answer means; a body that isn't bytes is sent as JSON."""
+    content = body if isinstance(body, bytes) else json.dumps(body).encode()
+    return interpret(polled, status, content, retry_after, EPOCH)
+
+
+def set_zone(zone: str | None) -> None:
+    """Set the local time zone; None is the machine's own."""
+    if zone is None:
+        os.environ.pop("TZ", None)
+    else:
+        os.environ["TZ"] = zone
+    time.tzset()
+
+
+def ready(result: str) -> bytes:
+    """The body of a finished one, its result in raw JSON."""
+    return b'{"status":"ready","result":%s}' % result.encode()
+
+
+def wait(retry_id: Any, **more: Any) -> dict[str, Any]:
+    return {"status": "wait", "result": None, "retry_id": retry_id, **more}
+
+
+class ReadyTests(SynchronousTestCase):
+    """Answers that hold a result."""
+
+    def test_words(self) -> None:
+        """``ready`` as in the brief, ``success`` as seen live, with any 2xx, to an upload and to a poll."""
+        for word in ("ready", "success"):
+            for status in SUCCESSES:
+                for polled in (False, True):
+                    answer = {"status": word, "result": 0.83, "errors": []}
+                    self.assertEqual(means(answer, status, polled), Scored(0.83))
+
+    def test_numbers(self) -> None:
+        """Finite numbers, and strings of one, are results."""
+        for text, value in (
+            ("0", 0.0),
+            ("1", 1.0),
+            ("-2.5", -2.5),
+            ("0.5", 0.5),
+            ('"0.5"', 0.5),
+            ('"-1e3"', -1000.0),
+            ("1e308", 1e308),
+            ('"1E+2"', 100.0),
+            ("1e-400", 0.0),
+            ("123456789012345678901234567890", 123456789012345678901234567890.0),
+        ):
+            outcome = means(ready(text))
+            self.assertEqual(outcome, Scored(value), text)
+            assert isinstance(outcome, Scored)
+            self.assertIs(type(outcome.result), float)
+
+    def test_not_numbers(self) -> None:
+        """Whatever else stands there is trouble."""
+        for text in (
+            "null", "true", "false", "[]", "[0.5]", "{}", '""', '"abc"', '"NaN"', '"Infinity"', '"1e999"', '"-1e999"',
+            '"nan"', '"inf"', '" 0.5"', '"0.5 "', '"0x1"', '"1_0"', '"+1"', '".5"', '"1."', '"01"', '"١"', '"0.5\\n"',
+            "1e999", "-1e999", "9" * 400, '"%s"' % ("9" * 402),
+        ):  # fmt: skip
+            self.assertEqual(means(ready(text)), TransientError("no finite result"), text)
+        self.assertEqual(means({"status": "ready"}), TransientError("no finite result"))
+
+    def test_retry_after(self) -> None:
+        """Trouble with a result has the pause that was asked for."""
+        self.assertEqual(means(ready("null"), retry_after="9"), TransientError("no finite result", 9.0))
+
+
+class WaitTests(SynchronousTestCase):
+    """Answers that ask for patience."""
+
+    def test_ids(self) -> None:
+        """Strings of printable ASCII and integers are ids."""
+        longest = "x" * MAX_RETRY_ID
+        for given_id, retry_id in ((UUID, UUID), (7, "7"), (0, "0"), (-1, "-1"), ("7", "7"), (longest, longest)):
+            for polled in (False, True):
+                for status in SUCCESSES:
+                    self.assertEqual(means(wait(given_id, errors=[]), status, polled), Pending(retry_id))
+
+    def test_unusable_ids(self) -> None:
+        """Anything else is trouble, to a poll too."""
+        for given_id in (
+            "", "x" * (MAX_RETRY_ID + 1), "x" * 2**20, [], ["a"], {}, {"a": 1}, True, False, 0.5, "../", "a/../b", "é",
+            "a b", "a\r\nb", "a\0", "\x7f", "\ud800", "a\n",
+        ):  # fmt: skip
+            for polled in (False, True):
+                self.assertEqual(means(wait(given_id), polled=polled), TransientError("no usable retry_id"), given_id)
+
+    def test_no_id(self) -> None:
+        """A poll's answer needs none, the one at hand goes on; an upload's does."""
+        for answer in (wait(None), {"status": "wait"}):
+            self.assertEqual(means(answer, polled=True), Pending(None))
+            self.assertEqual(means(answer, polled=False), TransientError("no usable retry_id"))
+
+    def test_retry_after(self) -> None:
+        """The pause that was asked for is handed on."""
+        self.assertEqual(means(wait("a"), 202, retry_after="7"), Pending("a", 7.0))
+        self.assertEqual(means(wait([]), 202, retry_after="7"), TransientError("no usable retry_id", 7.0))
+
+
+class RefusedTests(SynchronousTestCase):
+    """Answers that say no."""
+
+    def test_error(self) -> None:
+        """The word ``error`` with a 2xx refuses the one task, with what it said."""
+        for polled in (False, True):
+            for errors, detail in (
+                (["no face", "too dark"], "no face; too dark"),
+                ("no face", "no face"),
+                ([], "the upstream refused it"),
+                (None, "the upstream refused it"),
+                ([1, 0.5, {"a": 1}, None, ["x"], "b"], "1; 0.5; b"),
+                ({"a": "b"}, "the upstream refused it"),
+                (["a\r\nb\x00\x1b[31m\u202e"], "ab[31m"),
+            ):
+                answer = {"status": "error", "result": None, "errors": errors}
+                self.assertEqual(means(answer, polled=polled), Rejected(TaskError("upstream_error", detail)))
+
+    def test_statuses(self) -> None:
+        """400, 413, 415 and 422 refuse, whatever their body."""
+        for status in (400, 413, 415, 422):
+            for polled in (False, True):
+                for body, detail in (
+                    (b'{"errors":["no face"]}', "no face"),
+                    (b"<html>", f"the upstream answered {status}"),
+                    (b"", f"the upstream answered {status}"),
+                    (b"[]", f"the upstream answered {status}"),
+                    (ready("0.5"), f"the upstream answered {status}"),
+                ):
+                    self.assertEqual(
+                        means(body, status, polled), Rejected(TaskError(f"upstream_{status}", detail)), body
+                    )
+
+    def test_shortened(self) -> None:
+        """Not everything is kept of what it said."""
+        for errors in (["x" * 10_000], ["x" * 200] * 9, ["x"] * 10_000):
+            outcome = means({"status": "error", "errors": errors})
+            assert isinstance(outcome, Rejected)
+            self.assertTrue(len(outcome.error.detail) <= MAX_DETAIL)
+        outcome = means({"status": "error", "errors": ["x" * MAX_DETAIL]})
+        self.assertEqual(outcome, Rejected(TaskError("upstream_error", "x" * MAX_DETAIL)))
+        outcome = means({"status": "error", "errors": ["x" * MAX_DETAIL, "y"]})
+        self.assertEqual(outcome, Rejected(TaskError("upstream_error", "x" * (MAX_DETAIL - 1) + "…")))
+
+
+class StatusTests(SynchronousTestCase):
+    """Answers whose status says it all."""
+
+    def test_forgotten(self) -> None:
+        """404 and 410 to a retry_id mean that it is known no more."""
+        for status in (404, 410):
+            self.assertEqual(means(b"", status, polled=True), HandleExpired())
+
+    def test_ours(self) -> None:
+        """Our side is set up wrongly: the task is kept, and it is told."""
+        for status in (401, 403, 404, 405, 410):
+            self.assertEqual(
+                means(ready("0.5"), status, retry_after="5"),
+                TransientError(f"http {status}", 5.0, misconfigured=True),
+                status,
+            )
+        for status in (401, 403, 405):
+            self.assertEqual(means(b"", status, polled=True), TransientError(f"http {status}", misconfigured=True))
+
+    def test_theirs(self) -> None:
+        """Everything else is trouble of theirs, redirects among it, whatever the body."""
+        for status in (100, 199, 300, 301, 302, 307, 402, 406, 408, 418, 425, 429, 500, 501, 502, 503, 504, 599, 999):
+            for polled in (False, True):
+                outcome = means(ready("0.5"), status, polled, "5")
+                self.assertEqual(outcome, TransientError(f"http {status}", 5.0), status)
+
+
+class GarbageTests(SynchronousTestCase):
+    """Answers that are no answers."""
+
+    def test_not_json(self) -> None:
+        """What strict JSON doesn't allow is trouble, and raises nothing."""
+        good = ready("0.5")
+        for body in (
+            b"",
+            b"<html>",
+            good[:-1],
+            good[: len(good) // 2],
+            good + b"x",
+            good + good,
+            b"\xef\xbb\xbf" + good,
+            good.decode().encode("utf-16"),
+            b'{"status":"ready\xff","result":1}',
+            b"[" * 100_000,
+            b'{"a":' * 100_000,
+            b"[]",
+            b'"ready"',
+            b"0.5",
+            b"null",
+            ready("NaN"),
+            ready("Infinity"),
+            ready("-Infinity"),
+            ready("9" * 5000),
+            ready("-" + "9" * 513),
+            b'{"status":"ready","result":0.5,"x":%s}' % (b"1" * 5000),
+            b'{"status":"ready","result":0.5,"x":NaN}',
+            b'{"status":"ready","status":"wait","result":0.5}',
+            b'{"status":"ready","result":0.5,"result":0.5}',
+            b'{"status":"ready","result":0.5,"x":{"a":1,"a":1}}',
+        ):
+            self.assertEqual(means(body, retry_after="4"), TransientError("not json", 4.0), body[:60])
+
+    def test_unknown_word(self) -> None:
+        """Only the words that are known."""
+        for word in ("READY", "done", "", None, 1, True, [], {}, ["ready"], "ready "):
+            self.assertEqual(
+                means({"status": word, "result": 0.5}, retry_after="4"), TransientError("unknown status", 4.0)
+            )
+        self.assertEqual(means({"result": 0.5}), TransientError("unknown status"))
+
+
+class RetryAfterTests(SynchronousTestCase):
+    """The header that asks for a pause."""
+
+    def test_values(self) -> None:
+        """Seconds or a date, clamped; junk asks for nothing."""
+        for value, pause in (
+            (None, 0.0),
+            ("0", 0.0),
+            ("5", 5.0),
+            (" 5 ", 5.0),
+            ("3600", MAX_RETRY_AFTER),
+            ("3601", MAX_RETRY_AFTER),
+            ("1000000000", MAX_RETRY_AFTER),
+            ("9" * 5000, MAX_RETRY_AFTER),
+            ("-5", 0.0),
+            ("1.5", 0.0),
+            ("1e3", 0.0),
+            ("", 0.0),
+            ("soon", 0.0),
+            ("٣", 0.0),
+            ("²", 0.0),
+            (formatdate(EPOCH + 20, usegmt=True), 20.0),
+            (formatdate(EPOCH - 20, usegmt=True), 0.0),
+            (formatdate(EPOCH + 1e6, usegmt=True), MAX_RETRY_AFTER),
+            ("Fri, 31 Dec 9999 23:59:59 GMT", MAX_RETRY_AFTER),
+            ("Fri, 31 Dec 9999 23:59:59 -2359", MAX_RETRY_AFTER),
+            ("Mon, 01 Jan 0001 00:00:00 -0000", 0.0),
+            ("Mon, 01 Jan 0001 00:00:00 +2359", 0.0),
+            ("Mon, 99 Jan 2040 00:00:00 GMT", 0.0),
+            ("Mon, 01 Jan 99999999999999999999 00:00:00 GMT", 0.0),
+            ("Mon, 01 Jan 2040 00:00:00 +99999999999999999999", 0.0),
+            (",", 0.0),
+        ):
+            self.assertEqual(parse_retry_after(value, EPOCH), pause, value)
+
+    def test_date_without_zone(self) -> None:
+        """It is read as GMT (RFC 9110, 5.6.7), wherever merlind runs."""
+        self.addCleanup(set_zone, os.environ.get("TZ"))
+        set_zone("XYZ-5")
+        self.assertEqual(parse_retry_after(time.asctime(time.gmtime(EPOCH + 20)), EPOCH), 20.0)
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5), inner, max_size=4),
+    max_leaves=6,
+)
+answers = st.fixed_dictionaries(
+    {"status": st.sampled_from(["ready", "success", "wait", "error", "what"]) | json_values},
+    optional={
+        "result": json_values | st.text(alphabet="0123456789.eE+-", max_size=12),
+        "retry_id": json_values | st.text(max_size=600),
+        "errors": json_values,
+    },
+)
+bodies = st.binary(max_size=200) | answers.map(lambda answer: json.dumps(answer).encode("utf-8"))
+
+
+class InterpretTests(SynchronousTestCase):
+    """Whatever comes."""
+
+    @checked
+    @given(st.booleans(), st.integers(0, 1100) | st.just(200), bodies, st.none() | st.text(max_size=40))
+    def test_anything(self, polled: bool, status: int, body: bytes, retry_after: str | None) -> None:
+        """It never raises, and what it hands on is within bounds."""
+        self.check(interpret(polled, status, body, retry_after, EPOCH))
+
+    @checked
+    @given(st.booleans(), answers)
+    def test_any_answer(self, polled: bool, answer: dict[str, Any]) -> None:
+        """So with answers that look right."""
+        outcome = interpret(polled, 200, json.dumps(answer).encode(), None, EPOCH)
+        self.check(outcome)
+        if isinstance(outcome, Pending) and outcome.retry_id is None:
+            self.assertTrue(polled)
+
+    def check(self, outcome: Outcome) -> None:
+        match outcome:
+            case Scored(result):
+                self.assertIs(type(result), float)
+                self.assertTrue(math.isfinite(result))
+            case Pending(retry_id, after):
+                self.assertTrue(0 <= after <= MAX_RETRY_AFTER)
+                if retry_id is not None:
+                    self.assertTrue(0 < len(retry_id) <= MAX_RETRY_ID)
+                    self.assertTrue(retry_id.isascii() and retry_id.isprintable() and " " not in retry_id)
+            case Rejected(error):
+                self.assertTrue(0 < len(error.detail) <= MAX_DETAIL)
+                self.assertTrue(error.detail.isprintable())
+            case TransientError(_, after):
+                self.assertTrue(0 <= after <= MAX_RETRY_AFTER)
+            case _:
+                self.assertEqual(outcome, HandleExpired())
+
+    @checked
+    @given(st.text(max_size=50), st.floats(-1e12, 1e12))
+    def test_any_retry_after(self, value: str, wall: float) -> None:
+        """The pause is between none and the longest, at whatever time it is."""
+        self.assertTrue(0 <= parse_retry_after(value, wall) <= MAX_RETRY_AFTER)

@@ -1,0 +1,747 @@
+"""The connection: what is no HTTP, too slow, too large or too much, at wire level."""
+
+import errno
+
+from twisted.internet.defer import fail
+from twisted.internet.interfaces import ITransport
+from zope.interface.verify import verifyObject
+
+from merlind.storage.photos import spool
+from merlind.tasks import gateway
+from merlind.web.server import channel, site
+from merlind.web.server.channel import (
+    BODY_GRACE,
+    HEADER_TIMEOUT,
+    IDLE_TIMEOUT,
+    LARGE_BODY,
+    LARGE_READ,
+    LINGER_TIMEOUT,
+    MAX_HEADER,
+    TurnedAway,
+)
+from merlind.web.upload import FORM_OVERHEAD
+from tests.unit.support import failing
+from tests.unit.web.support import (
+    LIMIT,
+    Client,
+    EdgeCase,
+    LogLines,
+    WholeTransport,
+    WireTransport,
+    chunked,
+    fired,
+    form,
+    get,
+    message,
+    photo_of,
+    post,
+)
+
+SECOND = message("DELETE", "/?task_id=1")
+"""A request that must not run."""
+
+
+class RefusedTests(EdgeCase):
+    """What is refused before it is a request."""
+
+    def assert_refused(self, data: bytes, status: int = 400, code: str = "bad_request") -> Client:
+        """It is answered once, closed in our direction, and nothing that follows it runs; nor does it byte by byte."""
+        self.accepted()
+        for size in (len(data) + len(SECOND), 1):
+            client = self.connect().drip(data + SECOND, size)
+            reply = client.reply()
+            self.assert_problem(reply, status, code)
+            self.assertTrue(client.lingers, data)
+        self.assertEqual(len(self.stored()), 1)
+        return client
+
+    def test_framing(self) -> None:
+        """Lengths that can be read in two ways (H1)."""
+        body = chunked(form())
+        for fields in (
+            "Content-Length: 3\r\nTransfer-Encoding: chunked",
+            "Transfer-Encoding: chunked\r\nContent-Length: 3",
+            "Content-Length: 3\r\nContent-Length: 3",
+            "Content-Length: 3\r\nContent-Length: 4",
+            "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked",
+            "Content-Length: +4",
+            "Content-Length: -1",
+            "Content-Length: 4,4",
+            "Content-Length: 0x4",
+            "Content-Length: 4 4",
+            "Content-Length: ",
+            "Content-Length: ４",
+            "Content-Length : 4",
+        ):
+            head = f"POST / HTTP/1.1\r\nHost: a\r\nContent-Type: multipart/form-data; boundary=b\r\n{fields}\r\n\r\n"
+            self.assert_refused(head.encode("utf-8") + body)
+
+    def test_header_characters(self) -> None:
+        """Bare CR, LF and NUL, and names that are none (H1)."""
+        for line in (b"X: a\rb", b"X: a\nb", b"X: a\0b", b"no colon", b": empty", b"a b: c", b"\x01: x", b"X\xff: x"):
+            self.assert_refused(b"GET / HTTP/1.1\r\nHost: a\r\n" + line + b"\r\n\r\n")
+
+    def test_request_lines(self) -> None:
+        """What is no request line."""
+        for line in (
+            b"GET /",
+            b"GET / HTTP/0.9",
+            b"GET / HTTP/2.0",
+            b"GET / HTTP/1.1 ",
+            b"GET  / HTTP/1.1",
+            b"G\0T / HTTP/1.1",
+            b"GET /\x7f\x01 HTTP/1.1",
+            b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
+            b"PRI * HTTP/2.0",
+            b"get-out",
+        ):
+            self.assert_refused(line + b"\r\nHost: a\r\n\r\n")
+
+    def test_chunks(self) -> None:
+        """Chunks that are none (H1)."""
+        opening = post(b"", Transfer_Encoding="chunked")
+        for body in (
+            b"0x4\r\nabcd\r\n",
+            b"-4\r\nabcd\r\n",
+            b"zz\r\n",
+            b"4\r\nabcde\r\n",
+            b"4;\0\r\nabcd\r\n",
+            b"1" * 2000,
+        ):
+            self.assert_refused(opening + body)
+        self.assertEqual(len(self.core.files()), 1)
+
+    def test_trailers(self) -> None:
+        """Trailers without an end."""
+        self.assert_refused(message("POST", "/else", Transfer_Encoding="chunked") + b"0\r\n" + b"X: y\r\n" * 12000)
+
+    def test_transfer_encodings(self) -> None:
+        """Encodings that we don't know (H2)."""
+        for encoding in ("xchunked", "gzip, chunked", "chunked, chunked", "gzip", "chunked;q=1", ""):
+            self.assert_refused(post(b"", Transfer_Encoding=encoding) + chunked(form()))
+
+    def test_hosts(self) -> None:
+        """None, two, and what can't be one (H3)."""
+        for fields in ("", "Host: a\r\nHost: a\r\n", "Host: a\r\nHost: b\r\n"):
+            self.assert_refused(f"GET / HTTP/1.1\r\n{fields}\r\n".encode(), 400, "bad_host")
+        for host in ("a b", "a/b", "user@a", "a:b", "a:123456", "[::1", "::1", "a\\b", "é", "a\tb", "http://a"):
+            self.assert_refused(f"GET / HTTP/1.1\r\nHost: {host}\r\n\r\n".encode(), 400, "bad_host")
+
+    def test_folding(self) -> None:
+        """Folded header lines (H4)."""
+        for fold in (b" folded", b"\tfolded", b" "):
+            self.assert_refused(b"GET / HTTP/1.1\r\nHost: a\r\nX: y\r\n" + fold + b"\r\n\r\n")
+            self.assert_refused(b"GET / HTTP/1.1\r\n" + fold + b"\r\nHost: a\r\n\r\n")
+
+    def test_chunks_in_http_1_0(self) -> None:
+        """Transfer-Encoding in HTTP/1.0 is faulty (H5)."""
+        for fields in (b"", b"Host: a\r\n", b"Connection: keep-alive\r\n"):
+            head = b"POST / HTTP/1.0\r\n" + fields + b"Transfer-Encoding: chunked\r\n\r\n"
+            self.assert_refused(head + chunked(form()), 400, "bad_framing")
+
+    def test_long_lengths(self) -> None:
+        """Lengths of thousands of digits are too large, and no traceback (H7)."""
+        for digits in ("9" * 5000, "9" * 16, "0" * 100 + "1" * 16):
+            self.assert_refused(post(b"", Content_Length=digits), 413, "too_large")
+
+    def test_too_large(self) -> None:
+        """An announced length that is too large is refused at once, before any 100 Continue (H8)."""
+        most = LIMIT + FORM_OVERHEAD
+        for length in (most + 1, 99999999999):
+            self.assert_refused(post(b"", Content_Length=str(length), Expect="100-continue"), 413, "too_large")
+
+    def test_no_length(self) -> None:
+        """A POST that says nothing of its body."""
+        self.assert_refused(post(b""), 411, "length_required")
+
+    def test_no_form(self) -> None:
+        """A body that is no form is refused with the headers (C1)."""
+        for content_type, status, code in (
+            (None, 415, "not_a_form"),
+            ("application/json", 415, "not_a_form"),
+            ("multipart/form-data", 400, "bad_boundary"),
+        ):
+            data = post(b"x" * 100, Content_Type=content_type, Expect="100-continue")
+            self.assert_refused(data, status, code)
+
+    def test_unwanted_bodies(self) -> None:
+        """Where no body is asked for, a short one is ignored and a long one is not read."""
+        most = site.MAX_IGNORED_BODY
+        for method, target, status in (("GET", "/?task_id=5", 404), ("DELETE", "/?task_id=5", 404), ("PUT", "/", 405)):
+            client = self.connect().send(message(method, target, b"x" * most))
+            self.assertEqual(client.reply().code, status)
+            self.assertFalse(client.closed or client.lingers)
+            client = self.connect().send(message(method, target, Content_Length=str(most + 1)))
+            self.assert_problem(client.reply(), 413, "too_large")
+            client = self.connect().send(message(method, target, Transfer_Encoding="chunked"))
+            client.send(b"%x\r\n%s\r\n" % (most, b"x" * most))
+            self.assertTrue(client.silent)
+            client.send(b"1\r\nx\r\n")
+            self.assert_problem(client.reply(), 413, "too_large")
+
+    def test_long_request_line(self) -> None:
+        """A target that is too long, ended or not (H10)."""
+        for target in ("/" + "a" * MAX_HEADER, "/" + "a" * 20_000, "/?task_id=" + "1" * 1_000_000):
+            data = f"GET {target} HTTP/1.1\r\nHost: a\r\n\r\n".encode()
+            client = self.connect().send(data)
+            self.assert_problem(client.reply(), 414, "uri_too_long")
+            self.assertTrue(client.lingers)
+            client = self.connect().drip(data, 1000)
+            self.assert_problem(client.reply(), 414, "uri_too_long")
+
+    def test_long_headers(self) -> None:
+        """Headers that are too long, one by one or together, ended or not (H10)."""
+        opening = b"GET /?task_id=5 HTTP/1.1\r\nHost: a\r\n"
+        for fields in (
+            b"X: " + b"y" * 1_000_000 + b"\r\n\r\n",
+            b"X: " + b"y" * 1_000_000,
+            b"X: y\r\n" * 20_000,
+        ):
+            for size in (2_000_000, 10_000):
+                client = self.connect().drip(opening + fields, size)
+                self.assert_problem(client.reply(), 431, "headers_too_large")
+                self.assertTrue(client.lingers)
+
+    def test_headers_at_their_limit(self) -> None:
+        """The request line and the headers may have 16 KiB together, line ends aside."""
+        opening = [b"GET /?task_id=5 HTTP/1.1", b"Host: a"]
+        room = MAX_HEADER - sum(map(len, opening))
+        for length, code in ((room, 404), (room + 1, 431)):
+            lines = [*opening, b"X:" + b"y" * (length - 2), b"", b""]
+            self.assertEqual(self.connect().send(b"\r\n".join(lines)).reply().code, code)
+        lines = [*opening, *[b"X:"] * (room // 2), b"", b""]
+        self.assertEqual(self.connect().send(b"\r\n".join(lines)).reply().code, 404)
+
+    def test_bare_line_feeds(self) -> None:
+        """A request of bare line feeds has no end, and is closed at the deadline (H6)."""
+        client = self.connect().send(b"GET / HTTP/1.1\nHost: a\n\n")
+        self.assertTrue(client.silent)
+        self.reactor.run_for(HEADER_TIMEOUT + 0.1)
+        self.assert_problem(client.reply(), 408, "too_slow")
+        client = self.connect().send(b"GET / HTTP/1.1\nHost: a\n\n" + SECOND)
+        self.assert_problem(client.reply(), 400, "bad_request")
+
+    def test_answer_to_head(self) -> None:
+        """A refused HEAD has no body in its answer, wherever it is refused."""
+        for data, code in (
+            (b"HEAD / HTTP/1.1\r\n\r\n", 400),
+            (b"HEAD / HTTP/1.1\r\nHost: a\r\nContent-Length: 99999999\r\n\r\n", 413),
+            (b"HEAD / HTTP/1.1\r\nHost: a\r\nX: " + b"y" * 20000, 431),
+        ):
+            reply = self.connect().send(data).reply("HEAD")
+            self.assertEqual((reply.code, reply.body), (code, b""))
+            self.assertGreater(int(reply.get("Content-Length") or 0), 0)
+
+    def test_counted(self) -> None:
+        """A refusal is counted and logged as what it is, without what the client said."""
+        lines = LogLines.of(self).lines
+        self.connect().send(message("POST", "/?secret=1", Content_Type="text/secret", Content_Length="3"))
+        self.connect().send(b"secret\r\n\r\n")
+        self.assertEqual(lines, ["POST 415 0 ms", "- 400 0 ms"])
+        exposition = self.metrics.exposition()
+        self.assertIn(b'merlind_http_requests_total{code="415",method="POST"} 1.0', exposition)
+        self.assertIn(b'merlind_http_requests_total{code="400",method="other"} 1.0', exposition)
+
+
+class TakenTests(EdgeCase):
+    """What is unusual, and fine."""
+
+    def test_hosts(self) -> None:
+        """Names, addresses, ports, and an empty one, which HTTP allows."""
+        for host in (
+            "a",
+            "localhost:8000",
+            "xn--e1afmkfd.example",
+            "127.0.0.1:1",
+            "[::1]:8000",
+            "a_b.c",
+            "",
+            "a:",
+            ":1",
+        ):
+            self.assertEqual(self.ask(get(5, Host=host)).code, 404, host)
+
+    def test_http_1_0(self) -> None:
+        """HTTP/1.0 needs no Host, and its connection closes with the answer."""
+        for data in (
+            b"GET /?task_id=5 HTTP/1.0\r\n\r\n",
+            b"GET /?task_id=5 HTTP/1.0\r\nConnection: keep-alive\r\n\r\n",
+        ):
+            client = self.connect().send(data)
+            self.assertEqual((client.reply().code, client.reply().get("Connection")), (404, "close"))
+            self.assertTrue(client.closed)
+
+    def test_absolute_form(self) -> None:
+        """The target of a request to a proxy (H12)."""
+        task = self.accepted()
+        for target in (
+            f"http://localhost:8000/?task_id={task}",
+            f"HTTPS://elsewhere/?task_id={task}",
+            f"http://a?task_id={task}",
+        ):
+            reply = self.ask(message("GET", target))
+            self.assertEqual((reply.code, reply.json), (202, {"status": "wait", "result": None}), target)
+        self.assertEqual(self.ask(message("GET", "http://a/else")).code, 404)
+        self.assertEqual(self.ask(message("GET", "ftp://a/")).code, 404)
+        for target in (b"http://localhost:8000/", b"http://a", b"http://a?b=c"):
+            reply = self.ask(post().replace(b"POST / ", b"POST " + target + b" "))
+            self.assertEqual(reply.json["task"], task)
+
+    def test_length_with_zeros(self) -> None:
+        """Leading zeros make no length long."""
+        body = form()
+        self.assertEqual(self.ask(post(body, Content_Length="0" * 100 + str(len(body)))).code, 202)
+        self.assertEqual(self.ask(get(5, Content_Length="0" * 5000)).code, 404)
+
+    def test_identity(self) -> None:
+        """An encoding that is none."""
+        self.assertEqual(self.ask(get(5, Transfer_Encoding="identity")).code, 404)
+
+    def test_chunked(self) -> None:
+        """A body without a length, with extensions and trailers, in any pieces (C2)."""
+        data = post(b"", Transfer_Encoding="Chunked") + chunked(form(), 37).replace(b"\r\n", b';a="b"\r\n', 1)
+        data = data.removesuffix(b"\r\n") + b"Trailer: x\r\n\r\n"
+        tasks = {self.connect().drip(data, size).reply().json["task"] for size in (1, 3, 100, len(data))}
+        self.assertEqual(len(tasks), 1)
+
+    def test_at_the_limit(self) -> None:
+        """The largest photo, with a length and in chunks; one byte more is refused (C2)."""
+        for size, code in ((LIMIT, 202), (LIMIT + 1, 413)):
+            body = form(photo=photo_of(size))
+            self.assertEqual(self.ask(post(body)).code, code)
+            self.assertEqual(self.ask(post(b"", Transfer_Encoding="chunked") + chunked(body)).code, code)
+
+    def test_form_at_the_limit(self) -> None:
+        """The largest form, and one byte more (C2)."""
+        body = form(photo=photo_of(LIMIT))
+        body += b"x" * (LIMIT + FORM_OVERHEAD - len(body))
+        self.assertEqual(self.ask(post(body)).code, 202)
+        self.assert_problem(self.ask(post(body + b"x")), 413, "too_large")
+        opening = post(b"", Transfer_Encoding="chunked")
+        self.assertEqual(self.ask(opening + chunked(body)).code, 202)
+        self.assert_problem(self.ask(opening + chunked(body + b"x")), 413, "too_large")
+
+    def test_continue(self) -> None:
+        """100 Continue where the body is wanted, and only where the client waits for it (H8)."""
+        body = form()
+        client = self.connect().send(post(b"", Content_Length=str(len(body)), Expect="100-Continue"))
+        self.assertEqual(client.transport.value(), b"HTTP/1.1 100 Continue\r\n\r\n")
+        client.transport.clear()
+        self.assertEqual(client.send(body).reply().code, 202)
+        for expect in (None, "something else"):
+            client = self.connect().send(post(b"", Content_Length=str(len(body)), Expect=expect))
+            self.assertTrue(client.silent)
+        old = post(b"", Content_Length=str(len(body)), Expect="100-continue").replace(b"HTTP/1.1", b"HTTP/1.0")
+        self.assertTrue(self.connect().send(old).silent)
+        self.assertEqual(self.ask(get(5, Expect="100-continue")).code, 404)
+
+    def test_reads_large_bodies_fast(self) -> None:
+        """A large body, or one of unknown size, is read in large pieces."""
+        for headers, size in (
+            ({"Content_Length": str(LARGE_BODY)}, WireTransport.bufferSize),
+            ({"Content_Length": str(LARGE_BODY + 1)}, LARGE_READ),
+            ({"Transfer_Encoding": "chunked"}, LARGE_READ),
+        ):
+            client = self.connect().send(post(b"", **headers))
+            self.assertEqual(client.transport.bufferSize, size)
+
+    def test_addresses(self) -> None:
+        """They are asked for once a connection."""
+        client = self.connect()
+        asked: list[str] = []
+        peer, host = client.transport.getPeer, client.transport.getHost
+        client.transport.getPeer = lambda: asked.append("peer") or peer()  # type: ignore[func-returns-value,method-assign]
+        client.transport.getHost = lambda: asked.append("host") or host()  # type: ignore[func-returns-value,method-assign]
+        client.send(get(5), get(5, "HEAD"), get(5))
+        self.assertEqual(sorted(asked), ["host", "peer"])
+        self.assertEqual((client.protocol.getPeer(), client.protocol.getHost()), (peer(), host()))
+
+
+class ConnectionTests(EdgeCase):
+    """A connection's life."""
+
+    def test_kept_alive(self) -> None:
+        """Requests one after the other."""
+        client = self.connect()
+        for number in range(1, 4):
+            client.send(get(5))
+            self.assertEqual(len(client.replies()), number)
+        self.assertFalse(client.closed or client.lingers)
+        self.assertEqual([reply.get("Connection") for reply in client.replies()], [None] * 3)
+
+    def test_closed_on_request(self) -> None:
+        """Connection: close."""
+        client = self.connect().send(get(5, Connection="close") + SECOND)
+        self.assertEqual((client.reply().code, client.reply().get("Connection")), (404, "close"))
+        self.assertTrue(client.closed)
+
+    def test_pipelined(self) -> None:
+        """Requests that don't wait for the answers get them in order."""
+        data = post() + get(5) + b"\r\n" + get(5, "HEAD") + message("OPTIONS", "/") + post(form("Bo"))
+        for size in (1, 10, len(data)):
+            replies = self.connect().drip(data, size).replies("POST", "GET", "HEAD", "OPTIONS", "POST")
+            self.assertEqual([reply.code for reply in replies], [202, 404, 404, 204, 202])
+        self.assertEqual([task.name for task in self.stored()], ["Anna", "Bo"])
+
+    def test_flood_of_pipelined_requests(self) -> None:
+        """While one is being answered, no more than a little of the next is read."""
+        task = self.accepted()
+        client = self.connect().send(get(task, Prefer="wait=5"))
+        client.send(get(5) * 100)
+        self.assertTrue(client.reads)
+        client.send(get(5) * 400)
+        self.assertFalse(client.reads)
+        self.reactor.run_for(5)
+        self.assertTrue(client.reads)
+        self.assertEqual(len(client.replies()), 501)
+
+    def test_idle(self) -> None:
+        """Without a request, it is closed in the end, without a word; a client that won't go is cut off."""
+        client = self.connect().send(get(5))
+        client.transport.clear()
+        self.reactor.run_for(IDLE_TIMEOUT - 1)
+        client.send(get(5))
+        client.transport.clear()
+        self.reactor.run_for(IDLE_TIMEOUT - 1)
+        self.assertFalse(client.closed)
+        self.reactor.run_for(1)
+        self.assertEqual((client.closed, client.aborted, client.silent), (True, False, True))
+        self.reactor.run_for(LINGER_TIMEOUT)
+        self.assertTrue(client.aborted)
+
+    def test_silent_from_the_start(self) -> None:
+        """Who never says anything isn't waited for as long."""
+        client = self.connect()
+        self.reactor.run_for(HEADER_TIMEOUT - 0.1)
+        self.assertFalse(client.closed)
+        self.reactor.run_for(0.1)
+        self.assertEqual((client.closed, client.silent), (True, True))
+
+    def test_slow_headers(self) -> None:
+        """Bytes now and then don't hold it: there is one deadline for all of the headers (H15)."""
+        client = self.connect()
+        self.reactor.run_for(10)
+        for _ in range(9):
+            client.send(b"X")
+            self.reactor.run_for(HEADER_TIMEOUT / 10)
+        self.assertTrue(client.silent)
+        client.send(b"X")
+        self.reactor.run_for(HEADER_TIMEOUT / 10)
+        self.assert_problem(client.reply(), 408, "too_slow")
+        self.assertTrue(client.lingers)
+
+    def test_slow_body(self) -> None:
+        """A body has a grace, and beyond it a rate to keep (H15)."""
+        body = b"x" * LIMIT * 10
+        client = self.connect().send(post(b"", Content_Length=str(len(body))).replace(b"POST / ", b"POST /else "))
+        began = self.reactor.seconds()
+        for _ in range(5):  # twice as fast as it must be
+            client.send(body[: self.min_rate * 2])
+            self.reactor.run_for(1)
+        while client.silent:  # much slower
+            client.send(body[:8])
+            self.reactor.run_for(1)
+        self.assert_problem(client.reply(), 408, "too_slow")
+        self.assertIn(self.reactor.seconds() - began, (BODY_GRACE + 10, BODY_GRACE + 11))
+
+    def test_slow_after_a_fast_one(self) -> None:
+        """Each body is judged by itself."""
+        client = self.connect().send(message("PUT", "/", b"x" * 60_000) + post()[:-10])
+        client.transport.clear()
+        self.reactor.run_for(BODY_GRACE + 1)
+        self.assert_problem(client.reply(), 408, "too_slow")
+
+    def test_fast_enough_body(self) -> None:
+        """A body that keeps the rate may take as long as it takes."""
+        body = form(photo=photo_of(LIMIT)) + b"x" * 60_000
+        client = self.connect().send(post(b"", Content_Length=str(len(body))))
+        for start in range(0, len(body), self.min_rate):
+            self.assertTrue(client.silent)
+            client.send(body[start : start + self.min_rate])
+            self.reactor.run_for(1)
+        self.assertEqual(client.reply().code, 202)
+
+    def test_very_many_in_one_piece(self) -> None:
+        """As many requests as fit into what is read at a time are all answered."""
+        one = message("OPTIONS", "/")
+        count = 65536 // len(one)
+        replies = self.connect().send(one * count).replies()
+        self.assertEqual([reply.code for reply in replies], [204] * count)
+
+    def test_slow_upload(self) -> None:
+        """An upload that stops leaves nothing, be it staged in memory or in a file (H15, H16)."""
+        for most, files in ((gateway.SMALL_UPLOAD, 0), (0, 1)):
+            self.patch(gateway, "SMALL_UPLOAD", most)
+            client = self.connect().send(post()[:-20])
+            self.assertEqual((len(self.core.files()), self.gateway.uploads), (files, 1))
+            self.reactor.run_for(BODY_GRACE + 1)
+            self.assert_problem(client.reply(), 408, "too_slow")
+            self.assertEqual(self.gateway.uploads, 0)
+            self.assert_nothing_kept()
+
+    def test_no_deadline_for_us(self) -> None:
+        """However long the answer takes us, the client isn't blamed for it."""
+        task = self.accepted()
+        client = self.connect().send(get(task, Prefer="wait=60"))
+        self.reactor.run_for(59)
+        self.assertTrue(client.silent)
+        self.reactor.run_for(1)
+        self.assertEqual(client.reply().code, 202)
+
+    def test_late_timer(self) -> None:
+        """A deadline that was put off after its timer was set holds all the same."""
+        client = self.connect()
+        self.reactor.run_for(HEADER_TIMEOUT - 1)
+        client.send(get(5))
+        client.transport.clear()
+        self.reactor.run_for(IDLE_TIMEOUT - 0.1)
+        self.assertFalse(client.closed)
+        self.reactor.run_for(0.2)
+        self.assertTrue(client.closed)
+
+    def test_one_timer(self) -> None:
+        """However many requests, a connection has one timer."""
+        client = self.connect()
+        for _ in range(10):
+            client.send(get(5))
+        self.assertEqual(len(self.reactor.getDelayedCalls()), 1)
+        client.leave()
+        self.assertEqual(self.reactor.getDelayedCalls(), [])
+
+    def test_gone_in_mid_upload(self) -> None:
+        """A client that leaves, wherever in its request, leaves no row, no file and no upload (H16)."""
+        data = post(form(photo=photo_of(300)))
+        for length in [*range(0, len(data), 7), len(data) - 1]:
+            client = self.connect().send(data[:length])
+            client.leave()
+            self.assertTrue(client.silent)
+            self.assertEqual((self.gateway.uploads, self.gateway.upload_bytes), (0, 0))
+        self.assert_nothing_kept()
+
+    def test_lingers(self) -> None:
+        """A refused client may go on sending for a while, to read the answer and no reset."""
+        client = self.connect().send(post(b"", Content_Length="99999999999"))
+        self.assertTrue(client.lingers)
+        client.send(b"x" * 1000, SECOND)
+        self.assertEqual(client.reply().code, 413)
+        self.assertTrue(client.reads)
+        self.reactor.run_for(LINGER_TIMEOUT - 0.1)
+        self.assertFalse(client.closed)
+        self.reactor.run_for(0.1)
+        self.assertTrue(client.aborted)
+
+    def test_lingers_for_so_many_bytes(self) -> None:
+        """But not for all that it may send."""
+        self.patch(channel, "LINGER_BYTES", 10_000)
+        client = self.connect().send(post(b"", Content_Length="99999999999"))
+        client.send(b"x" * 10_000)
+        self.assertFalse(client.closed)
+        client.send(b"x")
+        self.assertTrue(client.aborted)
+
+    def test_refused_while_paused(self) -> None:
+        """A client that was held up is read again, so that its end is seen."""
+        client = self.connect()
+        client.protocol.pauseProducing()
+        self.assertFalse(client.reads)
+        client.send(b"junk\r\n\r\n")
+        self.assertTrue(client.reads)
+
+    def test_half_closed(self) -> None:
+        """A client that sends no more gets the answers to what it has asked, and the connection is closed."""
+        task = self.accepted()
+        for data in (get(5), get(5) + get(6, "HEAD"), get(5) + get(6) * 30):
+            client = self.connect().send(data)
+            client.protocol.writeConnectionLost()
+            self.assertFalse(client.closed)
+            self.assertTrue(client.end_input().closed)
+        client = self.connect()
+        client.protocol.dataReceived(post(form("Bo")) + get(task) + get(6))
+        client.protocol.readConnectionLost()
+        self.assertTrue(client.silent)
+        self.settle()
+        self.assertEqual([reply.code for reply in client.replies()], [202, 202, 404])
+        self.assertTrue(client.closed)
+
+    def test_half_closed_in_mid_request(self) -> None:
+        """One that ends in the middle of a request has gone (H16)."""
+        data = post()
+        for length in (0, 5, 40, len(data) - 100, len(data) - 1):
+            client = self.connect().send(data[:length]).end_input()
+            self.assertTrue(client.closed and client.silent, length)
+            client.leave()
+        client = self.connect().send(get(5) + data[:-1]).end_input()
+        self.assertTrue(client.closed)
+        self.assertEqual(client.reply().code, 404)
+        client.leave()
+        self.assert_nothing_kept()
+
+    def test_half_closed_while_waiting(self) -> None:
+        """One that may have gone isn't waited with for long."""
+        task = self.accepted()
+        for wait, aborted in ((LINGER_TIMEOUT - 1, False), (60, True)):
+            client = self.connect().send(get(task, Prefer=f"wait={wait:.0f}")).end_input()
+            self.assertFalse(client.closed)
+            self.reactor.run_for(LINGER_TIMEOUT)
+            self.assertEqual((client.closed, client.aborted, client.silent), (True, aborted, aborted))
+            client.leave()
+
+    def test_half_closed_when_refused(self) -> None:
+        """One that was refused and has read it, needs no more time."""
+        client = self.connect().send(b"junk\r\n\r\n")
+        self.assertTrue(client.end_input().closed)
+        self.assertFalse(client.aborted)
+
+    def test_whole_close(self) -> None:
+        """Where one direction can't be closed, both are."""
+        client = self.connect(WholeTransport()).send(b"junk\r\n\r\n")
+        self.assert_problem(client.reply(), 400, "bad_request")
+        self.assertTrue(client.closed)
+
+
+class CapTests(EdgeCase):
+    """As many connections as are allowed."""
+
+    max_connections = 3
+
+    def test_turned_away(self) -> None:
+        """One more is answered 503 and closed, and doesn't hold the others up."""
+        clients = [self.connect() for _ in range(3)]
+        self.assertEqual(self.site.connections, 3)
+        away = self.connect()
+        self.assert_problem(away.reply(), 503, "too_many_connections")
+        self.assertEqual(away.reply().get("Retry-After"), "5")
+        self.assertTrue(away.lingers)
+        away.send(get(5))
+        self.assertEqual((len(away.replies()), self.site.connections), (1, 3))
+        self.assertEqual(clients[0].send(get(5)).reply().code, 404)
+        clients[1].leave()
+        self.assertEqual(self.connect().send(get(5)).reply().code, 404)
+        self.assertIn(b'merlind_http_requests_total{code="503",method="other"} 1.0', self.metrics.exposition())
+
+    def test_cut_off(self) -> None:
+        """Who was turned away and stays is cut off."""
+        for _ in range(3):
+            self.connect()
+        away = self.connect()
+        self.assertTrue(verifyObject(ITransport, away.transport))
+        self.assertFalse(away.closed)
+        self.reactor.run_for(1)
+        self.assertTrue(away.aborted)
+        away.leave()
+        self.assertEqual(self.site.turned_away, 0)
+
+    def test_too_many_turned_away(self) -> None:
+        """Past so many of them, no more are even answered."""
+        self.patch(site, "MAX_TURNED_AWAY", 2)
+        clients = [self.connect() for _ in range(5)]
+        self.assertIsNone(self.site.buildProtocol(None))
+        clients[4].leave()
+        self.assertIsInstance(self.site.buildProtocol(None), TurnedAway)
+        self.site.turned_away -= 1
+
+
+class DrainTests(EdgeCase):
+    """The end."""
+
+    def test_nothing_open(self) -> None:
+        """Without connections it is over at once."""
+        self.assertEqual(fired(self.site.drain()), [None])
+
+    def test_idle(self) -> None:
+        """Connections without a request are closed."""
+        clients = [self.connect(), self.connect().send(get(5))]
+        over = fired(self.site.drain())
+        self.assertEqual(([client.closed for client in clients], over), ([True, True], []))
+        clients[0].leave(clean=True)
+        self.assertEqual(over, [])
+        clients[1].leave(clean=True)
+        self.assertEqual(over, [None])
+
+    def test_stays(self) -> None:
+        """One that won't go is cut off."""
+        client = self.connect()
+        self.site.drain()
+        self.reactor.run_for(LINGER_TIMEOUT)
+        self.assertTrue(client.aborted)
+
+    def test_busy(self) -> None:
+        """Requests in hand get their answers, and the connections close with them."""
+        data = post()
+        upload = self.connect().send(data[:-30])
+        headers = self.connect().send(get(5)[:-10])
+        line = self.connect().send(get(5)[:5])
+        task = self.accepted("Bo")
+        self.clients[-1].leave()
+        waiting = self.connect().send(get(task, Prefer="wait=10"))
+        over = fired(self.site.drain())
+        self.assertEqual([client.closed for client in (upload, headers, line, waiting)], [False] * 4)
+        upload.send(data[-30:] + get(5))
+        headers.send(get(5)[-10:])
+        line.send(get(5)[5:] + SECOND)
+        self.reactor.run_for(10)
+        for client, code in ((upload, 202), (headers, 404), (line, 404), (waiting, 202)):
+            self.assertEqual((client.reply().code, client.reply().get("Connection")), (code, "close"))
+            self.assertTrue(client.closed)
+            client.leave(clean=True)
+        self.assertEqual(over, [None])
+
+    def test_twice(self) -> None:
+        """Asked again, it is still done just once."""
+        client = self.connect()
+        self.site.drain()
+        over = fired(self.site.drain())
+        client.leave(clean=True)
+        self.assertEqual(over, [None])
+
+
+class FaultTests(EdgeCase):
+    """Faults of our own, where photos are staged in files."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.patch(gateway, "SMALL_UPLOAD", 0)
+
+    def test_unforeseen(self) -> None:
+        """Its traceback is for the log alone; the client gets 500, and the connection goes on."""
+        self.patch(self.gateway, "find", lambda task_id: fail(RuntimeError("a secret")))
+        for question in (get(5), get(5, Prefer="wait=1")):
+            client = self.connect().send(question + message("OPTIONS", "/"))
+            reply, after = client.replies()
+            self.assert_problem(reply, 500, "internal_error", closed=False)
+            self.assertNotIn(b"secret", reply.body)
+            self.assertEqual(after.code, 204)
+            (failure,) = self.flushLoggedErrors(RuntimeError)
+            self.assertEqual(failure.getErrorMessage(), "a secret")
+
+    def test_unwritable(self) -> None:
+        """A photo that can't be written is refused, and the reason logged."""
+        lines = LogLines.of(self).lines
+        self.patch(spool.os, "open", failing(errno.ENOSPC))
+        reply = self.ask(post())
+        self.assert_problem(reply, 503, "storage")
+        self.assertEqual(reply.get("Retry-After"), "5")
+        self.assertIn("a photo could not be written: No space left on device", lines)
+
+    def test_half_written(self) -> None:
+        """Nothing stays of a photo that the disk took a part of."""
+        client = self.connect().send(post(form(photo=photo_of(1000)))[:-500])
+        self.assertEqual(len(self.core.files()), 1)
+        self.patch(spool.os, "write", failing(errno.EIO))
+        self.assert_problem(client.send(b"x" * 100).reply(), 503, "storage")
+        self.assertEqual(self.core.files(), [])
+
+    def test_not_removed(self) -> None:
+        """Where a photo can't even be removed, the client is answered and its room given back all the same."""
+        lines = LogLines.of(self).lines
+        data = post(form(photo=photo_of(1000)))
+        clients = [self.connect().send(data[:-500]) for _ in range(2)]
+        unlink = spool.os.unlink
+        self.patch(spool.os, "unlink", failing(errno.EROFS))
+        clients[1].leave()
+        self.reactor.run_for(BODY_GRACE + 2)
+        self.assert_problem(clients[0].reply(), 408, "too_slow")
+        self.assertEqual(self.gateway.uploads, 0)
+        self.assertEqual(lines.count("a photo could not be removed: Read-only file system"), 2)
+        self.patch(spool.os, "unlink", unlink)
+        self.core.spool.prepare()

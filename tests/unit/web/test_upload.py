@@ -1,0 +1,448 @@
+"""The upload form as it streams in: what is taken, what is turned down and how, and what is left of it."""
+
+import hashlib
+import itertools
+import os
+from pathlib import Path
+
+from hypothesis import given
+from hypothesis import strategies as st
+from twisted.trial.unittest import SynchronousTestCase
+
+from merlind.storage.photos.spool import Spool, Staged
+from merlind.tasks.gateway import Reservation
+from merlind.web.response import HTTPError
+from merlind.web.upload import FORM_OVERHEAD, PhotoForm, boundary_of
+from tests.unit.support import JPEG
+from tests.unit.web.support import BOUNDARY, LIMIT, checked, form, form_of, part, photo_of
+
+PNG = b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR and so on"
+NAME = part("name", b"Anna")
+PHOTO = part("photo", JPEG, "Content-Type: image/jpeg", filename="me.jpg")
+OPEN = b"--" + BOUNDARY + b"\r\n"
+
+
+class FormCase(SynchronousTestCase):
+    """Forms into a spool of their own."""
+
+    def setUp(self) -> None:
+        self.folder = Path(self.mktemp()).absolute() / "spool"
+        self.folder.parent.mkdir()
+        self.spool = Spool(self.folder)
+        self.spool.prepare()
+        self.open_uploads = 0
+
+    def tearDown(self) -> None:
+        """Every form was ended."""
+        self.assertEqual(self.open_uploads, 0)
+        self.assertEqual(self.incoming(), [])
+
+    def incoming(self) -> list[str]:
+        return [entry.path for entry in os.scandir(self.folder / "incoming")]
+
+    def make(self, limit: int = LIMIT, boundary: bytes = BOUNDARY) -> PhotoForm:
+        self.open_uploads += 1
+
+        def close() -> None:
+            self.open_uploads -= 1
+
+        return PhotoForm(boundary, Reservation(self.spool.stage(), close), limit)
+
+    def take(self, *pieces: bytes, limit: int = LIMIT, boundary: bytes = BOUNDARY) -> tuple[str, bytes, str]:
+        """The name, the photo's bytes and its type of a form that comes in these pieces. Raises Refusal."""
+        photo_form = self.make(limit, boundary)
+        try:
+            for piece in pieces:
+                photo_form.write(piece)
+            name, staged, media_type = photo_form.finish()
+        except BaseException:
+            photo_form.discard()
+            raise
+        return name, self.content(staged), media_type
+
+    def content(self, staged: Staged) -> bytes:
+        """What was staged, taken out of the spool."""
+        content = Path(staged.path).read_bytes()
+        self.assertEqual((staged.size, staged.sha256()), (len(content), hashlib.sha256(content).digest()))
+        os.unlink(staged.path)
+        return content
+
+    def outcome(self, *pieces: bytes, limit: int = LIMIT) -> tuple[str, bytes, str] | str:
+        """What ``take`` returns, or the code of its refusal."""
+        try:
+            return self.take(*pieces, limit=limit)
+        except HTTPError as refusal:
+            return code_of(refusal)
+
+    def assert_refused(self, status: int, code: str, *pieces: bytes, limit: int = LIMIT) -> None:
+        refusal = self.assertRaises(HTTPError, self.take, *pieces, limit=limit)
+        self.assertEqual((refusal.answer.code, code_of(refusal)), (status, code), pieces[:1])
+
+
+def code_of(refusal: HTTPError) -> str:
+    """The stable code of a refusal's answer."""
+    answer = refusal.answer.body
+    return answer.rpartition(b'"code":"')[2].partition(b'"')[0].decode("ascii")
+
+
+class BoundaryTests(SynchronousTestCase):
+    """The Content-Type (C1)."""
+
+    def test_usable(self) -> None:
+        """Quoted or not, of 1 to 70 characters."""
+        for content_type, boundary in (
+            (b"multipart/form-data; boundary=x", b"x"),
+            (b"Multipart/Form-Data;boundary=----WebKitFormBoundary7MA4YWxk", b"----WebKitFormBoundary7MA4YWxk"),
+            (b'multipart/form-data; charset=utf-8; boundary="with space:?"', b"with space:?"),
+            (b"multipart/form-data; boundary=" + b"b" * 70, b"b" * 70),
+        ):
+            self.assertEqual(boundary_of(content_type), boundary)
+
+    def test_other_types(self) -> None:
+        """415 for what is no form."""
+        for content_type in (
+            None,
+            b"",
+            b"application/json",
+            b"application/x-www-form-urlencoded",
+            b"image/jpeg",
+            b"multipart/mixed; boundary=x",
+            b"multipart/form-datax; boundary=x",
+            b"\xff\xfe",
+        ):
+            answer = self.assertRaises(HTTPError, boundary_of, content_type).answer
+            self.assertEqual(answer.code, 415)
+            self.assertIn(b'"code":"not_a_form"', answer.body)
+
+    def test_unusable(self) -> None:
+        """400 for a boundary that is missing, empty, too long or no text."""
+        for options in (
+            b"",
+            b"; boundary=",
+            b'; boundary=""',
+            b"; boundary=" + b"b" * 71,
+            b"; boundary=" + b"b" * 15000,
+            b'; boundary="\xe9"',
+            b'; boundary="a\tb"',
+        ):
+            answer = self.assertRaises(HTTPError, boundary_of, b"multipart/form-data" + options).answer
+            self.assertEqual(answer.code, 400, options)
+            self.assertIn(b'"code":"bad_boundary"', answer.body)
+
+    @checked
+    @given(st.binary(max_size=100))
+    def test_any_bytes(self, options: bytes) -> None:
+        """Whatever stands there, it is a boundary or refused."""
+        try:
+            boundary = boundary_of(b"multipart/form-data; boundary=" + options)
+        except HTTPError as refusal:
+            self.assertIn(refusal.answer.code, (400, 415))
+        else:
+            self.assertTrue(1 <= len(boundary) <= 70)
+
+
+class TakenTests(FormCase):
+    """Forms that are as they ought to be, or mean no harm."""
+
+    def test_plain(self) -> None:
+        """The name, the photo byte for byte, and its type by its bytes whatever the form says."""
+        self.assertEqual(self.take(form("Анна", JPEG)), ("Анна", JPEG, "image/jpeg"))
+        self.assertEqual(self.take(form("Bo", PNG)), ("Bo", PNG, "image/png"))
+
+    def test_variants(self) -> None:
+        """Other clients' ways to say the same (C4)."""
+        for body in (
+            form_of(PHOTO, NAME),
+            form_of(NAME, part("photo", JPEG)),
+            form_of(NAME, part("photo", JPEG, "Content-Type: text/html", filename="me.html")),
+            form_of(NAME, part("photo", JPEG, "Content-Transfer-Encoding: BINARY", filename="")),
+            form_of(part("name", b"Anna", "Content-Transfer-Encoding: 8bit", "Content-Type: text/plain"), PHOTO),
+            form_of(NAME, b"Content-Disposition: form-data; name=photo; filename*=utf-8''me.jpg\r\n\r\n" + JPEG),
+            form_of(NAME, b"content-disposition: form-data; name=photo\r\n\r\n" + JPEG),
+            form_of(part("name", b"Anna", "Content-Length: 4"), PHOTO),
+            b"\r\n" + form_of(NAME, PHOTO),
+            form_of(NAME, PHOTO) + b"\r\nan epilogue\r\n--" + BOUNDARY + b"--\r\n",
+            form_of(NAME, PHOTO).removesuffix(b"\r\n"),
+        ):
+            self.assertEqual(self.take(body), ("Anna", JPEG, "image/jpeg"), body)
+
+    def test_filenames(self) -> None:
+        """A filename is nothing to us (C6)."""
+        for filename in ("../../etc/passwd", "/etc/passwd", "C:\\\\boot.ini", "a\0b", "", "x" * 2000, "é%00", "."):
+            body = form_of(NAME, part("photo", JPEG, filename=filename))
+            self.assertEqual(self.take(body)[1], JPEG, filename)
+
+    def test_near_boundaries(self) -> None:
+        """A photo may hold all but its own boundary (C3)."""
+        photo = JPEG + b"\r\n--" + BOUNDARY[:-1] + b"\r\n--\r\n\r\n--b" * 40 + b"\r"
+        self.assertEqual(self.take(form(photo=photo))[1], photo)
+
+    def test_small_photos(self) -> None:
+        """A photo shorter than what its type is told by is judged at its end."""
+        self.assertEqual(self.take(form(photo=b"\xff\xd8\xff")), ("Anna", b"\xff\xd8\xff", "image/jpeg"))
+
+    def test_name_arrives_as_sent(self) -> None:
+        """Emoji and combining marks too; composed and trimmed (C5)."""
+        self.assertEqual(self.take(form("  👩‍👩‍👧 e\u0301 \t"))[0], "👩‍👩‍👧 é")
+
+    def test_photo_at_the_limit(self) -> None:
+        """Exactly at the limit is fine (C2)."""
+        photo = photo_of(LIMIT)
+        self.assertEqual(self.take(form(photo=photo))[1], photo)
+        self.assertEqual(self.take(form(photo=b"\xff\xd8\xff\xe0"), limit=4)[1], b"\xff\xd8\xff\xe0")
+
+    def test_form_at_its_limit(self) -> None:
+        """What is around the photo may be as long as its overhead."""
+        body = form(photo=photo_of(LIMIT))
+        epilogue = b"x" * (LIMIT + FORM_OVERHEAD - len(body))
+        self.assertEqual(self.take(body, epilogue)[1], photo_of(LIMIT))
+        self.assert_refused(413, "too_large", body, epilogue + b"x")
+
+    def test_discard_after_finish(self) -> None:
+        """What is staged is no more the form's; its room was given back just once."""
+        photo_form = self.make()
+        photo_form.write(form())
+        _, staged, _ = photo_form.finish()
+        self.assertEqual(self.open_uploads, 0)
+        photo_form._upload.close()
+        self.assertEqual(self.open_uploads, 0)
+        self.content(staged)
+
+    def test_discarded_at_any_time(self) -> None:
+        """Nothing stays of a form that nobody wants any more."""
+        body = form()
+        self.make().discard()
+        for length in range(1, len(body)):
+            photo_form = self.make()
+            photo_form.write(body[:length])
+            photo_form.discard()
+            self.assertEqual((self.incoming(), self.open_uploads), ([], 0), length)
+
+
+class RefusedTests(FormCase):
+    """Forms that are turned down, each with its own code."""
+
+    def test_malformed(self) -> None:
+        """What is no whole form (C1, C4)."""
+        whole = form()
+        for body in (
+            b"not a form at all" * 10,
+            b"name=Anna&photo=x",
+            form_of(NAME, PHOTO, boundary=b"another"),
+            whole[:-4],
+            whole[: len(whole) // 2],
+            OPEN + NAME,
+            b"--" + BOUNDARY,
+            b"a preamble" + whole,
+            b"--" + BOUNDARY + b"\n" + whole,
+            whole.replace(b"\r\n", b"\n"),
+            form_of(b"\r\nno headers", PHOTO),
+            form_of(b"Content-Disposition: attachment; name=name\r\n\r\nAnna", PHOTO),
+            form_of(b"Content-Type: text/plain\r\n\r\nAnna", PHOTO),
+            form_of(b"no colon\r\n\r\nAnna", PHOTO),
+            form_of(b"bad name: x\r\n\r\nAnna", PHOTO),
+            form_of(b" folded first: x\r\n\r\nAnna", PHOTO),
+            form_of(b'Content-Disposition: form-data; name="\xff"\r\n\r\nAnna', PHOTO),
+            form_of(b'Content-Disposition: form-data; name="name"\nX: y\r\n\r\nAnna', PHOTO),
+            form_of(NAME, part("photo", JPEG, "Content-Length: 5")),
+            form_of(NAME, part("photo", JPEG, f"Content-Length: {len(JPEG) + 1}")),
+            form_of(NAME, part("photo", JPEG, "Content-Length: -1")),
+            form_of(NAME, part("photo", JPEG, "Content-Length: " + "9" * 4000)),
+        ):
+            self.assert_refused(400, "malformed_form", body)
+        self.assert_refused(400, "malformed_form")
+
+    def test_empty_form(self) -> None:
+        """A form of no fields at all."""
+        self.assert_refused(400, "missing_field", b"--" + BOUNDARY + b"--\r\n")
+
+    def test_too_complex(self) -> None:
+        """Too many headers, or too long ones, whether they end or not (C3)."""
+        header = b'Content-Disposition: form-data; name="name"\r\n'
+        for body in (
+            form_of(header + b"X: y\r\n" * 8 + b"\r\nAnna", PHOTO),
+            form_of(header + b"X: " + b"y" * 4096 + b"\r\n\r\nAnna", PHOTO),
+            form_of(header + b"X: y\r\n" + b" z" * 3000 + b"\r\n\r\nAnna", PHOTO),
+            OPEN + b"X" * 5_000_000,
+        ):
+            self.assert_refused(400, "form_too_complex", body, limit=10_000_000)
+
+    def test_headers_at_their_limit(self) -> None:
+        """Eight headers, and a line of 4096 bytes, are fine; one more is not."""
+        header = b'Content-Disposition: form-data; name="name"\r\n'
+        for count, outcome in ((7, ("Anna", JPEG, "image/jpeg")), (8, "form_too_complex")):
+            self.assertEqual(self.outcome(form_of(header + b"X: y\r\n" * count + b"\r\nAnna", PHOTO)), outcome)
+        for length, outcome in ((4093, ("Anna", JPEG, "image/jpeg")), (4094, "form_too_complex")):
+            body = form_of(header + b"X: " + b"y" * length + b"\r\n\r\nAnna", PHOTO)
+            self.assertEqual(self.outcome(body), outcome)
+
+    def test_ten_thousand_parts(self) -> None:
+        """They are turned down at the first that is too many (C3)."""
+        self.assert_refused(400, "unknown_field", form_of(*[part("x", b"")] * 10_000), limit=10_000_000)
+        self.assert_refused(400, "field_twice", form_of(*[NAME] * 10_000), limit=10_000_000)
+
+    def test_preamble_flood(self) -> None:
+        """Bytes without a boundary are no form, whatever they are (C3)."""
+        for flood in (b"x", b"\r\n", b"\r\n--b", b"-"):
+            self.assert_refused(400, "malformed_form", flood * (1_000_000 // len(flood)), limit=10_000_000)
+
+    def test_fields(self) -> None:
+        """Just name and photo, each once, and as what they are (C4)."""
+        for code, body in (
+            ("missing_field", form_of(NAME)),
+            ("missing_field", form_of(PHOTO)),
+            ("field_twice", form_of(NAME, NAME, PHOTO)),
+            ("field_twice", form_of(NAME, PHOTO, PHOTO)),
+            ("unknown_field", form_of(NAME, PHOTO, part("more", b"x"))),
+            ("unknown_field", form_of(part("Name", b"Anna"), PHOTO)),
+            ("unknown_field", form_of(part("photo[]", JPEG), NAME)),
+            ("unknown_field", form_of(part("", b"Anna"), PHOTO)),
+            ("unknown_field", form_of(b"Content-Disposition: form-data\r\n\r\nAnna", PHOTO)),
+            ("unknown_field", form_of(b"Content-Disposition: form-data; name*=utf-8''name\r\n\r\nAnna", PHOTO)),
+            ("name_is_a_file", form_of(part("name", b"Anna", filename="name.txt"), PHOTO)),
+            ("encoded_part", form_of(NAME, part("photo", b"/9j/4A==", "Content-Transfer-Encoding: base64"))),
+            ("encoded_part", form_of(part("name", b"=41nna", "Content-Transfer-Encoding: quoted-printable"), PHOTO)),
+            ("nested_form", form_of(NAME, part("photo", PHOTO, "Content-Type: multipart/mixed; boundary=y"))),
+        ):
+            self.assert_refused(400, code, body)
+
+    def test_names(self) -> None:
+        """What can't be a name (C5)."""
+        for name in (
+            b"",
+            b"   ",
+            b"\0",
+            b"An\0na",
+            b"An\x1bna",
+            "An\u202ena".encode(),
+            b"\xed\xa0\x80",
+            b"\xff",
+            b"a" * 201,
+        ):
+            self.assert_refused(422, "bad_name", form(name))
+
+    def test_name_size(self) -> None:
+        """A name of far too many bytes isn't read to its end."""
+        self.assert_refused(422, "bad_name", form(b"a" * 8192))
+        self.assert_refused(413, "name_too_large", form(b"a" * 8193), limit=10_000_000)
+        self.assert_refused(413, "name_too_large", form(b"a" * 1_000_000), limit=10_000_000)
+        opening = OPEN + part("name", b"")
+        self.assert_refused(413, "name_too_large", opening, b"a" * 5000, b"a" * 3193)
+
+    def test_photos(self) -> None:
+        """What is no image (C7)."""
+        for photo in (
+            b"",
+            b"\xff\xd8",
+            b"not an image",
+            b"<!doctype html><script>alert(1)</script>",
+            b"<svg xmlns='http://www.w3.org/2000/svg'/>",
+            b"BMW makes cars, and no images of this kind",
+            b"\n" + JPEG,
+        ):
+            self.assert_refused(422, "not_an_image", form(photo=photo))
+
+    def test_photo_too_large(self) -> None:
+        """One byte more than the limit, wherever it is found out; what is no image is told so first (C2)."""
+        photo = photo_of(LIMIT + 1)
+        self.assert_refused(413, "too_large", form(photo=photo))
+        self.assert_refused(413, "too_large", *(form(photo=photo)[i : i + 7] for i in range(0, LIMIT + 600, 7)))
+        self.assert_refused(413, "too_large", form(photo=JPEG), limit=10)
+        self.assert_refused(413, "too_large", form(photo=b"\xff\xd8\xff\xe0"), limit=3)
+        self.assert_refused(422, "not_an_image", form(photo=b"x" * (LIMIT + 1)))
+
+
+CUTS = st.lists(st.integers(0, 2000), max_size=12)
+
+
+def cut(body: bytes, places: list[int]) -> list[bytes]:
+    """The body in pieces, none of them empty."""
+    marks = sorted({0, len(body), *(place % (len(body) + 1) for place in places)})
+    return [body[start:end] for start, end in itertools.pairwise(marks)]
+
+
+ODD = [
+    b"",
+    b"\r",
+    b"\n",
+    b"\r\n",
+    b"--",
+    b"\r\n--" + BOUNDARY,
+    b"\r\n--" + BOUNDARY + b"--",
+    b"--" + BOUNDARY + b"\r\n",
+    BOUNDARY,
+    b"x" * 60,
+    b"Content-Length: 4\r\n",
+    b'Content-Disposition: form-data; name="name"\r\n',
+    NAME,
+    PHOTO,
+    b"\0\xff",
+]
+"""What is spliced into good forms to make bad ones."""
+
+
+@st.composite
+def bodies(draw: st.DrawFn) -> bytes:
+    """Forms, most of them spoilt in some way."""
+    parts = draw(
+        st.lists(
+            st.one_of(
+                st.just(NAME),
+                st.just(PHOTO),
+                st.builds(part, st.just("name"), st.binary(max_size=30)),
+                st.builds(part, st.just("photo"), st.binary(max_size=60).map(lambda tail: JPEG[:4] + tail)),
+                st.builds(part, st.sampled_from(["photo", "name", "x"]), st.binary(max_size=30)),
+            ),
+            max_size=4,
+        )
+    )
+    body = form_of(NAME, PHOTO) if draw(st.booleans()) else form_of(*parts)
+    for _ in range(draw(st.integers(0, 2))):
+        place, gone = draw(st.integers(0, len(body))), draw(st.sampled_from([0, 0, 1, 2, 10, 400]))
+        body = body[:place] + draw(st.sampled_from(ODD)) + body[place + gone :]
+    return body
+
+
+class ChunkingTests(FormCase):
+    """However a body is cut into pieces, its outcome is the same."""
+
+    def test_byte_by_byte(self) -> None:
+        """A good form, and each piece of one, one byte at a time."""
+        body = form("Анна", JPEG)
+        self.assertEqual(self.take(*(body[i : i + 1] for i in range(len(body)))), ("Анна", JPEG, "image/jpeg"))
+
+    def test_cut_in_two_anywhere(self) -> None:
+        """Forms good and bad, cut at each place."""
+        for body in (
+            form(),
+            b"a long preamble, longer than the boundary is" + form(),
+            b"\r\n" + form(),
+            form_of(b'Content-Disposition: form-data; name="name"\nX: y\r\n\r\nAnna', PHOTO),
+            form(photo=b"<html>" * 20),
+            form() + b"\r\n\r\n",
+        ):
+            whole = self.outcome(body)
+            for place in range(1, len(body)):
+                self.assertEqual(self.outcome(body[:place], body[place:]), whole, (body, place))
+
+    @checked
+    @given(st.text(max_size=20), st.binary(max_size=200), CUTS)
+    def test_good(self, name: str, tail: bytes, places: list[int]) -> None:
+        """A form with any name and photo."""
+        body = form(name.encode("utf-8", "replace"), JPEG[:4] + tail)
+        self.assertEqual(self.outcome(*cut(body, places)), self.outcome(body))
+
+    @checked
+    @given(bodies(), CUTS)
+    def test_spoilt(self, body: bytes, places: list[int]) -> None:
+        """Forms with something missing, twice, or in the wrong place."""
+        self.assertEqual(self.outcome(*cut(body, places)), self.outcome(body), cut(body, places))
+
+    @checked
+    @given(st.lists(st.one_of(st.binary(min_size=1, max_size=40), st.sampled_from(ODD[1:])), max_size=30))
+    def test_noise(self, pieces: list[bytes]) -> None:
+        """Bytes of any kind never raise anything but Refusal, and leave nothing."""
+        self.outcome(*pieces)
+        self.outcome(OPEN, *pieces)
+        self.outcome(OPEN + part("photo", JPEG), *pieces)
+        self.assertEqual((self.incoming(), self.open_uploads), ([], 0))
