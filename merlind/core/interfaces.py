@@ -3,7 +3,7 @@
 Whoever keeps tasks, keeps photos or scores them implements one of these; nobody else needs to know how.
 """
 
-from collections.abc import Awaitable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import IO, Protocol
 
@@ -103,6 +103,17 @@ class TaskCounts:
     photo_bytes: int
 
 
+class ServiceTime(Protocol):
+    """The two clocks: service time, which counts only while merlind runs, and the wall clock."""
+
+    def now(self) -> float:
+        """Return the service time, in seconds."""
+
+    @property
+    def wall(self) -> Callable[[], float]:
+        """Returns the wall clock's time, in seconds since the epoch."""
+
+
 class TaskStore(Protocol):
     """Tasks, durable. Every operation fails with StoreUnavailable or StoreBroken.
 
@@ -159,7 +170,7 @@ class TaskStore(Protocol):
 class Upstream(Protocol):
     """The scoring API."""
 
-    def send(self, task: Task) -> Awaitable[Outcome]:
+    async def send(self, task: Task) -> Outcome:
         """Send one request for a task: its photo, or a poll once it has a retry_id.
 
         Returns an outcome whatever the upstream does. Raises PhotoMissing, and CancelledError when cancelled.

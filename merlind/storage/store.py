@@ -401,7 +401,7 @@ def _get(cursor: Cursor, changes: _Changes, task_ids: list[int]) -> list[Task | 
 def _save(cursor: Cursor, changes: _Changes, tasks: list[Task]) -> list[None]:
     rows.update(cursor, tasks)
     changes.remove.update(task.id for task in tasks if task.finished)
-    return [None] * len(tasks)
+    return [True] * len(tasks)
 
 
 def _delete(cursor: Cursor, changes: _Changes, task_id: int, user: str) -> Task | None:

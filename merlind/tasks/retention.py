@@ -1,87 +1,93 @@
-"""Ends what is kept: results past their retention, and photos that outlived their task."""
+"""Deletes expired results, and photos that no unfinished task needs."""
 
 from collections.abc import Iterator
 from itertools import islice
 
-from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from merlind.core.interfaces import StoreBroken, StoreUnavailable
-from merlind.daemon.clock import ServiceClock
-from merlind.storage.store import Store
-from merlind.tasks.gateway import Gateway
+from merlind.core.interfaces import PhotoStore, ServiceTime, StoreBroken, StoreUnavailable, TaskStore
+from merlind.tasks.pauses import Pauses
+from merlind.tasks.results import Results
 
 LONGEST_PAUSE = 3600.0
 """The most seconds between two sweeps."""
 
-_PAGE = 1000
+EXPIRE_PAGE = 1000
+"""The most tasks that are deleted in one transaction."""
+
+PHOTO_PAGE = 250
+"""How many photos are looked up in one transaction after a start."""
+
+PHOTO_PAUSE = 0.02
+"""Seconds between two of those, so that clients are answered first."""
 
 
 class Retention:
-    """Forgets finished tasks ``retention`` seconds after they were over: a sweep at start, and then by callLater."""
+    """Deletes finished tasks ``retention`` seconds after they finished: at start, and then from time to time."""
 
     _log = Logger()
 
     def __init__(
-        self, reactor: IReactorTime, clock: ServiceClock, gateway: Gateway, store: Store, retention: float
+        self,
+        reactor: IReactorTime,
+        clock: ServiceTime,
+        store: TaskStore,
+        photos: PhotoStore,
+        results: Results,
+        retention: float,
     ) -> None:
-        self._reactor = reactor
         self._clock = clock
-        self._gateway = gateway
         self._store = store
+        self._photos = photos
+        self._results = results
         self._retention = retention
-        self._pause = min(max(retention / 10, 1.0), LONGEST_PAUSE)
-        self._timer: IDelayedCall | None = None
-        self._running = False
-        self._swept = 0
+        self._interval = min(max(retention / 10, 1.0), LONGEST_PAUSE)
+        self._pauses = Pauses(reactor)
 
-    def start(self, photos: Iterator[int]) -> None:
-        """Begin; ``photos`` are the numbers of the tasks whose photos are in the spool."""
-        self._running = True
-        self._sweep_photos(photos)
-        self._sweep()
+    def start(self) -> None:
+        """Sweep the photos once, and the results again and again."""
+        for work in (self._sweep_photos(self._photos.stored()), self._sweep_results()):
+            Deferred.fromCoroutine(work).addErrback(self._unexpected)
 
     def stop(self) -> None:
-        """No more sweeps."""
-        self._running = False
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        """Start no more sweeps."""
+        self._pauses.stop()
 
-    def _sweep_photos(self, photos: Iterator[int]) -> None:
-        if not self._running:
-            return
+    async def _sweep_photos(self, stored: Iterator[int]) -> None:
+        """Delete the photos whose task is finished or unknown; one that is sent meanwhile has its task by now."""
         try:
-            page = list(islice(photos, _PAGE))
-        except OSError as error:
-            self._log.warn("the spool can't be swept: {why}", why=error.strerror)
-            return
-        # One that came since the start was put there by a transaction that is over before the store looks for its task.
-        if page:
-            self._store.sweep_photos(page).addCallbacks(lambda _: self._sweep_photos(photos), self._failed)
+            while page := list(islice(stored, PHOTO_PAGE)):
+                await self._store.sweep_photos(page)
+                await self._pauses.wait(PHOTO_PAUSE)
+        except (StoreUnavailable, StoreBroken, OSError) as error:
+            self._log.warn("sweeping photos failed: {why}", why=getattr(error, "strerror", None) or str(error))
 
-    def _sweep(self) -> None:
-        self._timer = None
+    async def _sweep_results(self) -> None:
+        while True:
+            try:
+                await self._delete_expired()
+            except (StoreUnavailable, StoreBroken) as error:
+                self._log.warn("deleting expired tasks failed: {why}", why=str(error))
+            await self._pauses.wait(self._interval)
+
+    async def _delete_expired(self) -> None:
         before = self._clock.wall() - self._retention
-        self._gateway.expire(before, _PAGE).addCallbacks(self._expired, self._failed).addBoth(self._next)
+        deleted = 0
+        while True:
+            page = await self._store.expire(before, EXPIRE_PAGE)
+            for task in page:
+                self._results.forget(task)
+            deleted += len(page)
+            if len(page) < EXPIRE_PAGE:
+                break
+            await self._pauses.wait(0)  # clients come first, and a stop ends it here
+        if deleted:
+            self._log.info("{count} expired tasks deleted", count=deleted)
+            await self._store.compact()
 
-    def _expired(self, gone: int) -> bool:
-        self._swept += gone
-        return gone == _PAGE
-
-    def _next(self, more: bool | None) -> None:
-        if not self._running:
-            return
-        if more:
-            self._sweep()
-            return
-        if self._swept:
-            self._log.info("{count} finished tasks forgotten", count=self._swept)
-            self._swept = 0
-            self._store.compact().addErrback(self._failed)
-        self._timer = self._reactor.callLater(self._pause, self._sweep)
-
-    def _failed(self, failure: Failure) -> None:
-        failure.trap(StoreUnavailable, StoreBroken)
-        self._log.warn("a sweep failed: {why}", why=failure.getErrorMessage())
+    def _unexpected(self, failure: Failure) -> None:
+        if not failure.check(CancelledError):
+            self._log.failure("unexpected error in retention", failure=failure)

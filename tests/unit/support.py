@@ -22,13 +22,17 @@ from twisted.trial.unittest import SynchronousTestCase
 from merlind.core.breaker import Breaker
 from merlind.core.interfaces import PhotoMissing, Submission
 from merlind.core.outcome import Outcome
-from merlind.core.task import Photo, Policy, Task
+from merlind.core.task import Photo, Policy, State, Task
 from merlind.daemon.clock import ServiceClock
 from merlind.storage.photos.spool import Spool, Staged
 from merlind.storage.sqlite import database
 from merlind.storage.store import Store
-from merlind.tasks.gateway import Gateway, Limits
-from merlind.tasks.scheduler import WINDOW, Scheduler
+from merlind.tasks.counts import LiveCounts
+from merlind.tasks.eraser import Eraser
+from merlind.tasks.intake import Intake, Limits
+from merlind.tasks.queue import WINDOW, TaskQueue
+from merlind.tasks.results import Results
+from merlind.tasks.scheduler import Scheduler
 
 EPOCH = 1_800_000_000.0
 """The wall clock's time when a test begins."""
@@ -186,11 +190,8 @@ class FakeUpstream:
         self.most_at_once = 0
         self.script: Callable[[Exchange], Outcome | tuple[float, Outcome] | Exception | None] = lambda exchange: None
 
-    def upload(self, task: Task) -> "Deferred[Outcome]":
-        return self._begin("upload", task)
-
-    def poll(self, task: Task) -> "Deferred[Outcome]":
-        return self._begin("poll", task)
+    async def send(self, task: Task) -> Outcome:
+        return await self._begin("poll" if task.state is State.POLL else "upload", task)
 
     def _begin(self, kind: str, task: Task) -> "Deferred[Outcome]":
         def cancel(_: object) -> None:
@@ -232,8 +233,8 @@ class FakeUpstream:
 class Core:
     """Everything of merlind that knows no HTTP, over a real database and spool and a fake upstream.
 
-    ``moves`` lists the (before, after) that the scheduler told, ``broken`` what the store told of a fault of the disk.
-    A step of the wall clock is a change of ``epoch``. ``restart`` is a kill and a new start on the same directory.
+    ``transitions`` lists the (before, after) that the scheduler reported, ``broken`` the reports of the store that the
+    disk failed. A step of the wall clock is a change of ``epoch``. ``restart`` is a kill and a new start on the same directory.
     """
 
     def __init__(
@@ -258,7 +259,7 @@ class Core:
         self.concurrency = concurrency
         self.window = window
         self.sync_all = sync_all
-        self.moves: list[tuple[Task, Task]] = []
+        self.transitions: list[tuple[Task, Task]] = []
         self.broken: list[str] = []
         self.ids: Callable[[], int] = itertools.count(1).__next__
         self._opened = False
@@ -291,27 +292,38 @@ class Core:
             self.test.addCleanup(lambda: [pool.close() for pool in self._pools if pool.connections])
         self.store = Store(self.pool, self.spool, self.clock, lambda: self.ids(), self.broken.append)
         self.upstream = FakeUpstream(self.reactor)
-        self.gateway = Gateway(self.store, self.spool, self.limits)
         self.breaker = Breaker(self.concurrency, self.policy.poll_interval, self.policy.jitter)
-        self.scheduler = self.gateway.scheduler = Scheduler(
+        self.counts = LiveCounts()
+        self.queue = TaskQueue(self.policy, self.window)
+        self.results = Results(self.store, self.queue, self.counts)
+        self.scheduler = Scheduler(
             self.reactor,
             self.clock,
             self.store,
+            self.queue,
             self.upstream,
             self.policy,
             self.breaker,
-            self._moved,
-            self.window,
+            self._on_transition,
         )
+        self.worker = self.scheduler.worker
+        self.intake = Intake(self.store, self.spool, self.counts, self.limits, self.results, self.scheduler)
+        self.eraser = Eraser(self.store, self.queue, self.results, self.scheduler)
 
-    def _moved(self, before: Task, after: Task) -> None:
-        self.moves.append((before, after))
-        self.gateway.moved(before, after)
+    def start(self) -> None:
+        """Count the tasks and go on with those that are unfinished, as the service does."""
+        self.store.count().addCallbacks(self.counts.load, lambda failure: None)
+        self.scheduler.start()
+
+    def _on_transition(self, before: Task, after: Task) -> None:
+        self.transitions.append((before, after))
+        self.results.on_transition(before, after)
 
     def restart(self) -> None:
         """Kill it: timers and exchanges are gone, what was not committed too. Then build it anew, not yet started."""
         for call in list(self.reactor.getDelayedCalls()):
             call.cancel()
+        self.scheduler._running = False  # its coroutines are garbage now, and look at it when they are collected
         self.pool.close()
         self._start()
 
@@ -340,8 +352,16 @@ class Core:
 
     def submit(self, name: str = "Anna", photo: bytes = JPEG, user: str = "") -> Task:
         """A task as a client makes it: in the store, and with the scheduler."""
-        task: Task = self.now(self.gateway.submit(self.submission(name, photo, user)))
+        task: Task = self.now(self.submitting(self.submission(name, photo, user)))
         return task
+
+    def submitting(self, submission: Submission) -> "Deferred[Task]":
+        """What the web side awaits for a submission."""
+        return Deferred.fromCoroutine(self.intake.submit(submission))
+
+    def erasing(self, task_id: int, user: str = "") -> "Deferred[bool]":
+        """What the web side awaits to erase a task."""
+        return Deferred.fromCoroutine(self.eraser.erase(user, task_id))
 
     def stored(self, task_id: int) -> Task | None:
         """The task as the store has it."""

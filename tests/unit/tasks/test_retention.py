@@ -25,17 +25,23 @@ class RetentionCase(SynchronousTestCase):
     def setUp(self) -> None:
         self.core = Core(self)
         self.core.upstream.script = lambda exchange: (0.0, Scored(0.5))
-        self.core.gateway.start()
+        self.core.start()
         self.core.settle()
 
     def make(self, seconds: float = 30 * DAY) -> Retention:
         core = self.core
-        self.retention = Retention(core.reactor, core.clock, core.gateway, core.store, seconds)
+        self.retention = Retention(core.reactor, core.clock, core.store, core.spool, core.results, seconds)
         return self.retention
 
-    def start(self, seconds: float = 30 * DAY, photos: Iterable[int] = ()) -> None:
-        self.make(seconds).start(iter(photos))
+    def start(self, seconds: float = 30 * DAY, photos: Iterable[int] | None = ()) -> None:
+        """Start it, with ``photos`` in the spool; None for those that are really there."""
+        retention = self.make(seconds)
+        if photos is not None:
+            self.patch(self.core.spool, "stored", lambda: iter(photos))
+        retention.start()
         self.core.settle()
+        if photos is None:
+            self.core.reactor.run_for(1)
 
     def finished(self, count: int) -> list[Task]:
         """Tasks that are over now."""
@@ -62,7 +68,7 @@ class ExpiryTests(RetentionCase):
         self.assertEqual((self.there(first), self.there(second)), ([False], [True]))
         self.core.reactor.run_for(500)
         self.assertEqual(self.there(second), [False])
-        self.assertEqual(self.core.gateway.counts["ready"], 0)
+        self.assertEqual(self.core.counts.by_state["ready"], 0)
 
     def test_wall_clock(self) -> None:
         """It goes by the wall clock: what ran out while merlind was off goes at the start."""
@@ -100,7 +106,7 @@ class ExpiryTests(RetentionCase):
 
     def test_many(self) -> None:
         """Many are forgotten page by page, and the log is compacted once."""
-        self.patch(retention_module, "_PAGE", 3)
+        self.patch(retention_module, "EXPIRE_PAGE", 3)
         tasks = self.finished(8)
         self.core.epoch += 31 * DAY
         self.start()
@@ -109,6 +115,17 @@ class ExpiryTests(RetentionCase):
             "retry_id, attempts, trouble, result, error_code, error_detail, finished FROM task WHERE finished IS NOT"
         ), 3)  # fmt: skip
         self.assertEqual(self.core.watch.count("PRAGMA wal_checkpoint(TRUNCATE)"), 1)
+
+    def test_up_to_a_time(self) -> None:
+        """What finished before the time goes, from memory too, and is counted out; the rest stays."""
+        first = self.finished(2)
+        self.core.reactor.run_for(100)
+        (last,) = self.finished(3)[2:]
+        self.core.epoch += 1000.0 - 50.0
+        self.start(1000.0)
+        self.assertEqual(self.there([*first, last]), [False, False, True])
+        self.assertEqual([self.core.results.peek(task.id) is None for task in (*first, last)], [True, True, False])
+        self.assertEqual(self.core.counts.by_state["ready"], 1)
 
     def test_pauses(self) -> None:
         """A tenth of the retention between two sweeps, but a second at least, and an hour at most."""
@@ -152,10 +169,12 @@ class StopTests(RetentionCase):
 
     def test_in_mid_sweep(self) -> None:
         """What is under way ends, and nothing follows it."""
-        self.patch(retention_module, "_PAGE", 1)
+        self.patch(retention_module, "EXPIRE_PAGE", 1)
+        self.patch(retention_module, "PHOTO_PAGE", 1)
         tasks = self.finished(3)
         self.core.epoch += 31 * DAY
-        self.make().start([101, 102, 103])
+        self.patch(self.core.spool, "stored", lambda: iter([101, 102, 103]))
+        self.make().start()
         self.retention.stop()
         self.core.settle()
         self.assertEqual(sum(self.there(tasks)), 2)
@@ -174,16 +193,16 @@ class PhotoTests(RetentionCase):
         self.core.now(self.core.store.save(miss_deadline(over, 1.0)))
         for task_id in (over.id, 77):
             Path(self.core.spool.path(task_id)).write_bytes(b"stray")
-        self.start(photos=self.core.spool.stored())
+        self.start(photos=None)
         self.assertEqual(self.core.files(), [str(task.id)])
 
     def test_in_pages(self) -> None:
         """Many are swept page by page, each in a transaction of its own."""
-        self.patch(retention_module, "_PAGE", 2)
+        self.patch(retention_module, "PHOTO_PAGE", 2)
         for task_id in range(71, 76):
             Path(self.core.spool.path(task_id)).write_bytes(b"stray")
         before = self.core.watch.count("BEGIN")
-        self.start(photos=self.core.spool.stored())
+        self.start(photos=None)
         self.assertEqual(self.core.files(), [])
         self.assertTrue(self.core.watch.count("BEGIN") - before >= 3)
 
@@ -198,7 +217,7 @@ class PhotoTests(RetentionCase):
         """A folder that can't be listed ends the sweep of photos, and nothing else."""
         self.patch(os, "scandir", raising(OSError(errno.EIO, "Input/output error")))
         tasks = self.finished(1)
-        self.start(1.0, self.core.spool.stored())
+        self.start(1.0, None)
         self.core.reactor.run_for(3)
         self.assertEqual(self.there(tasks), [False])
 
@@ -215,7 +234,7 @@ class PhotoTests(RetentionCase):
             self.core.settle()
             if outcome is None:
                 self.assertEqual(self.core.remains(marker), [f"spool/{task.id}"])
-                self.core.now(self.core.gateway.erase("", task.id))
+                self.core.now(self.core.erasing(task.id))
             self.assertEqual(self.core.remains(marker), [])
 
     def test_same_photo_of_another(self) -> None:

@@ -18,8 +18,9 @@ from merlind.core.breaker import THRESHOLD, BreakerState
 from merlind.core.interfaces import PhotoMissing
 from merlind.core.outcome import HandleExpired, Outcome, Pending, Rejected, Scored, TaskError, TransientError
 from merlind.core.task import State, Task
-from merlind.tasks.scheduler import SAVE_RETRY, TICK
-from tests.unit.support import EPOCH, Core, Exchange, fail_on, sqlite_error
+from merlind.tasks.queue import TICK
+from merlind.tasks.worker import SAVE_RETRY
+from tests.unit.support import EPOCH, Core, Exchange, fail_on, raising, sqlite_error
 
 NO = TaskError("upstream_422", "no face")
 FULL = sqlite_error("SQLITE_FULL", "full")
@@ -44,7 +45,7 @@ class SchedulerCase(SynchronousTestCase):
         self.upstream, self.scheduler, self.breaker = self.core.upstream, self.core.scheduler, self.core.breaker
 
     def start(self) -> None:
-        self.core.gateway.start()
+        self.core.start()
         self.core.settle()
 
     def restart(self) -> None:
@@ -67,14 +68,14 @@ class SchedulerCase(SynchronousTestCase):
 
     def ended(self) -> dict[int, Task]:
         """The tasks that were told to be over, each once."""
-        over = [after for _, after in self.core.moves if after.finished]
+        over = [after for _, after in self.core.transitions if after.finished]
         self.assertEqual(len({task.id for task in over}), len(over), "a task ended twice")
         return {task.id: task for task in over}
 
     def assert_idle(self) -> None:
         """Nothing is under way, nothing planned."""
         self.assertEqual(self.core.reactor.getDelayedCalls(), [])
-        self.assertEqual((self.upstream.exchanges, self.scheduler.in_flight, self.scheduler.waiting), ([], 0, 0))
+        self.assertEqual((self.upstream.exchanges, self.core.worker.in_flight, self.core.queue.ready), ([], 0, 0))
 
 
 class CourseTests(SchedulerCase):
@@ -85,7 +86,7 @@ class CourseTests(SchedulerCase):
         self.make()
         task = self.core.submit()
         self.assertEqual((self.upstream.one.kind, self.upstream.one.task), ("upload", task))
-        self.assertEqual(self.scheduler.get(task.id), task)
+        self.assertEqual(self.core.queue.get(task.id), task)
         self.upstream.one.answer(Pending("a"))
         self.core.settle()
         self.assertEqual(self.core.stored(task.id).retry_id, "a")
@@ -102,11 +103,11 @@ class CourseTests(SchedulerCase):
         self.assertEqual((stored.state, stored.result, stored.finished_at), (State.READY, 0.83, EPOCH + 6))
         self.assertEqual(self.core.files(), [])
         self.assertEqual(
-            [(before.state, after.state) for before, after in self.core.moves],
+            [(before.state, after.state) for before, after in self.core.transitions],
             [(State.UPLOAD, State.POLL), (State.POLL, State.READY)],
         )
-        self.assertEqual(self.core.moves[-1][1], stored)
-        self.assertIsNone(self.scheduler.get(task.id))
+        self.assertEqual(self.core.transitions[-1][1], stored)
+        self.assertIsNone(self.core.queue.get(task.id))
         self.assert_idle()
 
     def test_told_once_durable(self) -> None:
@@ -114,8 +115,8 @@ class CourseTests(SchedulerCase):
         self.make()
         task = self.core.submit()
         self.upstream.one.answer(Scored(0.5))
-        self.assertEqual(self.core.moves, [])
-        self.assertIsNotNone(self.scheduler.get(task.id))
+        self.assertEqual(self.core.transitions, [])
+        self.assertIsNotNone(self.core.queue.get(task.id))
         self.core.settle()
         self.assertEqual(list(self.ended()), [task.id])
 
@@ -187,17 +188,19 @@ class CourseTests(SchedulerCase):
         self.upstream.script = lambda exchange: self.scheduler.forget(exchange.task.id) or PhotoMissing("gone")
         self.start()
         self.core.submit()
-        self.assertEqual(self.core.moves, [])
+        self.assertEqual(self.core.transitions, [])
 
     def test_unforeseen(self) -> None:
         """A bug in an exchange, as it begins or later, is told; the task goes on as after any trouble."""
         self.make()
         for later in (False, True):
-            with MonkeyPatcher((self.upstream, "upload", upload_later if later else upload_raising)):
+            with MonkeyPatcher((self.upstream, "send", upload_later if later else upload_raising)):
                 task = self.core.submit(photo=b"%d" % later)
             self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
             self.run_for(2)
-            self.assertEqual((self.upstream.one.task.id, self.upstream.one.task.last_error), (task.id, "unforeseen"))
+            self.assertEqual(
+                (self.upstream.one.task.id, self.upstream.one.task.last_error), (task.id, "unexpected error")
+            )
             self.upstream.one.answer(Scored(0.5))
             self.core.settle()
             self.assertEqual(self.core.stored(task.id).result, 0.5)
@@ -207,9 +210,9 @@ class CourseTests(SchedulerCase):
         self.make()
         task = self.core.submit()
         exchange = self.upstream.one
-        self.assertTrue(self.core.now(self.core.gateway.erase("", task.id)))
+        self.assertTrue(self.core.now(self.core.erasing(task.id)))
         self.assertTrue(exchange.cancelled)
-        self.assertIsNone(self.scheduler.get(task.id))
+        self.assertIsNone(self.core.queue.get(task.id))
         self.assertIsNone(self.core.stored(task.id))
         self.assertEqual(self.core.files(), [])
         self.run_for(100)
@@ -223,16 +226,16 @@ class CourseTests(SchedulerCase):
         self.start()
         self.run_for(1)
         self.core.submit()
-        self.assertEqual((self.core.moves, self.scheduler.last_progress), ([], 1.0))
+        self.assertEqual((self.core.transitions, self.core.worker.last_progress), ([], 1.0))
         self.assert_idle()
 
     def test_bug_of_ours(self) -> None:
         """An error in what is told of a task is logged, and the exchange is over all the same."""
         self.make()
         self.core.submit()
-        self.patch(self.core.gateway, "moved", upload_raising)
+        self.patch(self.core.results, "on_transition", raising(ZeroDivisionError()))
         self.upstream.one.answer(Pending("a"))
-        self.assertEqual(self.scheduler.in_flight, 0)
+        self.assertEqual(self.core.worker.in_flight, 0)
         self.assertNotEqual(self.flushLoggedErrors(), [])
 
     def test_deleted_while_waiting(self) -> None:
@@ -241,7 +244,7 @@ class CourseTests(SchedulerCase):
         task = self.core.submit()
         self.upstream.one.answer(Pending("a"))
         self.core.settle()
-        self.core.now(self.core.gateway.erase("", task.id))
+        self.core.now(self.core.erasing(task.id))
         self.scheduler.forget(99)
         self.run_for(100)
         self.assertEqual(len(self.upstream.begun), 1)
@@ -251,12 +254,12 @@ class CourseTests(SchedulerCase):
         """One deleted after its last answer, before that is saved, is gone without having been over."""
         self.make()
         task = self.core.submit()
-        deleted = self.core.gateway.erase("", task.id)
+        deleted = self.core.erasing(task.id)
         self.upstream.one.answer(Scored(0.5))
         self.assertTrue(self.core.now(deleted))
         self.assertIsNone(self.core.stored(task.id))
         self.assertEqual(self.ended(), {})
-        self.assertEqual(sum(self.core.gateway.counts.values()), 0)
+        self.assertEqual(sum(self.core.counts.by_state.values()), 0)
         self.assert_idle()
 
     def test_failed_and_sent_again(self) -> None:
@@ -280,26 +283,25 @@ class CourseTests(SchedulerCase):
         self.assertEqual(len(self.upstream.begun), 1)
 
     def test_counters(self) -> None:
-        """The gateway's counts follow."""
+        """The counts follow."""
         self.make()
         self.core.submit()
-        gateway = self.core.gateway
-        seen = [dict(gateway.counts)]
+        seen = [dict(self.core.counts.by_state)]
         for outcome in (Pending("a"), Scored(0.5)):
             self.run_for(2)
             self.upstream.one.answer(outcome)
             self.core.settle()
-            seen.append(dict(gateway.counts))
+            seen.append(dict(self.core.counts.by_state))
         self.assertEqual([{k: v for k, v in s.items() if v} for s in seen], [{"upload": 1}, {"poll": 1}, {"ready": 1}])
-        self.assertEqual(gateway.photo_bytes, 0)
+        self.assertEqual(self.core.counts.photo_bytes, 0)
 
 
-def upload_raising(task: Task) -> "Deferred[Outcome]":
+async def upload_raising(task: Task) -> Outcome:
     raise ZeroDivisionError
 
 
-def upload_later(task: Task) -> "Deferred[Outcome]":
-    return defer.fail(ZeroDivisionError())
+async def upload_later(task: Task) -> Outcome:
+    return await defer.fail(ZeroDivisionError())
 
 
 class TurnTests(SchedulerCase):
@@ -331,7 +333,7 @@ class TurnTests(SchedulerCase):
         """No more at once than allowed; as one ends, the next begins."""
         self.make(concurrency=3)
         self.submit(10)
-        self.assertEqual((self.in_flight(), self.scheduler.in_flight, self.scheduler.waiting), ([1, 2, 3], 3, 7))
+        self.assertEqual((self.in_flight(), self.core.worker.in_flight, self.core.queue.ready), ([1, 2, 3], 3, 7))
         self.upstream.exchanges[1].answer(Scored(0.5))
         self.core.settle()
         self.assertEqual(self.in_flight(), [1, 3, 4])
@@ -426,7 +428,7 @@ class PatienceTests(SchedulerCase):
         first, _ = self.submit(2)
         self.upstream.one.answer(TransientError("http 503", retry_after=3600.0))
         self.core.settle()
-        self.core.now(self.core.gateway.erase("", first.id))
+        self.core.now(self.core.erasing(first.id))
         self.assertEqual((self.breaker.state, self.breaker.probe_at), (BreakerState.OPEN, 3600.0))
         self.assert_given_up(100, "never reached the upstream")
 
@@ -443,7 +445,7 @@ class PatienceTests(SchedulerCase):
         for n in range(4):
             self.core.submit(photo=b"%d" % n)
             self.run_for(10)
-        self.core.now(self.core.gateway.erase("", 2))
+        self.core.now(self.core.erasing(2))
         seen = []
         for _ in range(9):
             self.run_for(10)
@@ -521,7 +523,7 @@ class BreakerTests(SchedulerCase):
         self.upstream.script = script
         self.start()
         for n in range(300):
-            self.core.reactor.callLater(n * 10.0 + 1, self.core.gateway.submit, self.core.submission(photo=b"%d" % n))
+            self.core.reactor.callLater(n * 10.0 + 1, self.core.submitting, self.core.submission(photo=b"%d" % n))
         self.run_for(3660)
         during = [count for second, count in per_second.items() if outage[0] + 10 <= second < outage[1]]
         self.assertTrue(sum(during) < 200, "a hot loop in the outage")
@@ -538,13 +540,13 @@ class BreakerTests(SchedulerCase):
         self.make()
         task = self.core.submit()
         self.upstream.one.answer(TransientError("http 401", misconfigured=True))
-        self.assertEqual(self.scheduler.misconfigured, "http 401")
+        self.assertEqual(self.core.worker.misconfigured, "http 401")
         self.run_for(2)
         self.upstream.one.answer(TransientError("http 503"))
-        self.assertEqual(self.scheduler.misconfigured, "http 401")
+        self.assertEqual(self.core.worker.misconfigured, "http 401")
         self.run_for(4)
         self.upstream.one.answer(Pending("a"))
-        self.assertIsNone(self.scheduler.misconfigured)
+        self.assertIsNone(self.core.worker.misconfigured)
         self.core.settle()
         self.assertEqual(self.core.stored(task.id).state, State.POLL)
 
@@ -552,12 +554,12 @@ class BreakerTests(SchedulerCase):
         """The time of the last good exchange is kept, refusals among them."""
         self.make()
         self.run_for(3)
-        self.assertEqual(self.scheduler.last_progress, 0.0)
+        self.assertEqual(self.core.worker.last_progress, 0.0)
         for outcome, last in ((TransientError("x"), 0.0), (Rejected(NO), 7.0)):
             self.core.submit() if not self.upstream.exchanges else None
             self.upstream.one.answer(outcome)
             self.run_for(4)
-            self.assertEqual(self.scheduler.last_progress, 0.0 if last == 0.0 else self.upstream.begun[-1].began + 2)
+            self.assertEqual(self.core.worker.last_progress, 0.0 if last == 0.0 else self.upstream.begun[-1].began + 2)
 
 
 class DiskTests(SchedulerCase):
@@ -587,7 +589,7 @@ class DiskTests(SchedulerCase):
         self.upstream.one.answer(Scored(0.5))
         self.core.settle()
         self.core.watch.fault = lambda sql: None
-        self.core.now(self.core.gateway.erase("", task.id))
+        self.core.now(self.core.erasing(task.id))
         self.run_for(SAVE_RETRY)
         self.assertEqual(self.ended(), {})
         self.assert_idle()
@@ -742,7 +744,7 @@ class WindowTests(SchedulerCase):
     """More tasks than are kept in memory."""
 
     def in_memory(self) -> int:
-        return len(self.scheduler._tasks)
+        return len(self.core.queue._tasks)
 
     def test_all_finish(self) -> None:
         """500 tasks through a window of 10: all finish, none twice, and never many more than 10 in memory."""
@@ -840,7 +842,7 @@ class WindowTests(SchedulerCase):
             for task_id in (1, 2, 7):
                 self.scheduler.forget(task_id)
             self.core.settle()
-            self.assertEqual([self.scheduler.get(task_id) for task_id in (1, 2, 7)], [None] * 3)
+            self.assertEqual([self.core.queue.get(task_id) for task_id in (1, 2, 7)], [None] * 3)
             self.core.watch.fault = lambda sql: None
 
     def test_evicted_too_late(self) -> None:
@@ -858,7 +860,7 @@ class WindowTests(SchedulerCase):
             self.scheduler.add(task)
         exchange.answer(Pending("a", retry_after=1005.5))
         self.core.settle()
-        self.assertEqual(self.scheduler.get(9).due, 1005.5)
+        self.assertEqual(self.core.queue.get(9).due, 1005.5)
         self.run_for(1006)
         self.assertIn(("poll", 9), [(exchange.kind, exchange.task.id) for exchange in self.upstream.exchanges])
 
@@ -869,7 +871,7 @@ class WindowTests(SchedulerCase):
         self.start()
         self.assertEqual(self.in_flight(), [1, 2])
         for task in tasks[:2]:
-            self.core.now(self.core.gateway.erase("", task.id))
+            self.core.now(self.core.erasing(task.id))
         self.core.settle()
         self.assertEqual(self.in_flight(), [3, 4])
 
@@ -927,7 +929,7 @@ class AnyCourseTests(SchedulerCase):
 
         def submit() -> None:
             photo = b"%d" % random.randrange(60)
-            d = self.core.gateway.submit(self.core.submission(photo=photo))
+            d = self.core.submitting(self.core.submission(photo=photo))
             d.addCallbacks(lambda task: alive.add(task.id), ignore)
 
         def delete() -> None:
@@ -938,7 +940,7 @@ class AnyCourseTests(SchedulerCase):
                     if was_there:
                         alive.discard(task_id)
 
-                self.core.gateway.erase("", task_id).addCallbacks(gone, ignore)
+                self.core.erasing(task_id).addCallbacks(gone, ignore)
 
         def begin() -> None:
             """Start what was just built, with the script, and count what begins."""
@@ -976,17 +978,17 @@ class AnyCourseTests(SchedulerCase):
         self.assertEqual(census.by_state[State.UPLOAD] + census.by_state[State.POLL], 0, "a task was forgotten")
         self.assertEqual(census.photo_bytes, 0)
         self.assertEqual(self.core.files(), [])
-        counts, gateway = census.by_state, self.core.gateway
-        self.assertEqual((gateway.pending, gateway.photo_bytes), (0, 0))
-        self.assertEqual([gateway.counts[s] for s in ("ready", "failed")], [counts[s] for s in ("ready", "failed")])
+        counts, live = census.by_state, self.core.counts
+        self.assertEqual((live.unfinished, live.photo_bytes), (0, 0))
+        self.assertEqual([live.by_state[s] for s in ("ready", "failed")], [counts[s] for s in ("ready", "failed")])
         if not full_disk:
-            self.assertEqual(gateway.counts, counts)
+            self.assertEqual(live.by_state, counts)
         for task_id in alive:
             self.assertTrue(self.core.stored(task_id).finished)
         self.assert_idle()
-        self.assertEqual(self.scheduler._tasks, {})
+        self.assertEqual(self.core.queue._tasks, {})
         # A failed task begins anew when it is sent again: each has as many ends as beginnings, or one less if erased.
-        ends = Counter(after.id for _, after in self.core.moves if after.finished)
+        ends = Counter(after.id for _, after in self.core.transitions if after.finished)
         self.assertEqual(ends - begun, Counter())
         self.assertEqual({task_id: ends[task_id] for task_id in alive}, {task_id: begun[task_id] for task_id in alive})
         self.assertEqual(self.flushLoggedErrors(), [])

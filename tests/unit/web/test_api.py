@@ -5,12 +5,13 @@ import json
 import os
 from typing import Any
 
+from merlind.tasks.gateway import ANONYMOUS, Limits
+
 from merlind.core.interfaces import Submission
 from merlind.core.outcome import Pending, Rejected, Scored, TaskError, TransientError
 from merlind.core.task import MAX_TASK_ID, State, Task
 from merlind.storage.photos import spool
 from merlind.tasks import gateway
-from merlind.tasks.gateway import ANONYMOUS, Limits
 from merlind.web.api import MAX_WAIT, PAGE
 from tests.unit.support import JPEG, fail_on, failing, sqlite_error
 from tests.unit.web.support import Client, EdgeCase, LogLines, Reply, form, get, message, photo_of, post, without_date
@@ -67,7 +68,7 @@ class ContractCase(EdgeCase):
 
     def forget_memory(self) -> None:
         """As after a start: what is over is in the database alone."""
-        self.gateway._remembered.clear()
+        self.core.results._cache.clear()
 
     def assert_answer(self, reply: Reply, code: int, body: bytes, method: str = "", **headers: str) -> None:
         """An answer of the brief: exactly these headers, beside those that every answer has, and this body."""
@@ -152,7 +153,7 @@ class PostTests(ContractCase):
         for client in clients:
             self.assert_received(client.reply(), task.id)
         self.assertEqual((self.core.files(), self.sent()), ([str(task.id)], [task.id]))
-        self.assertEqual(self.gateway.pending, 1)
+        self.assertEqual(self.core.counts.unfinished, 1)
 
     def test_gone_before_the_commit_ends(self) -> None:
         """A client that leaves while its task is being made durable has made it all the same."""
@@ -253,7 +254,7 @@ class PostTests(ContractCase):
             self.patch(os, "write", failing(number))
             self.assert_problem(self.ask(post()), 503, "storage", closed=False)
             self.patch(os, "write", real)
-            self.assertEqual((self.core.files(), self.core.broken, self.gateway.uploads), ([], [], 0))
+            self.assertEqual((self.core.files(), self.core.broken, self.core.intake.active_uploads), ([], [], 0))
         self.assertEqual(self.ask(post()).code, 202)
 
 
@@ -310,7 +311,7 @@ class FullTests(ContractCase):
     def test_draining(self) -> None:
         """The end has begun: questions are answered, photos are not taken."""
         task = self.accepted()
-        self.gateway.draining = True
+        self.core.intake.draining = True
         self.assert_full("the server is stopping")
         self.assertEqual(self.ask(get(task)).code, 202)
 
@@ -330,7 +331,7 @@ class GetTests(ContractCase):
         self.assert_told(task, 202, WAIT, Retry_After="2")
         self.answer(Pending("retry"))
         self.assert_told(task, 202, WAIT, Retry_After="2")
-        self.core.scheduler._tasks.clear()
+        self.core.queue._tasks.clear()
         self.assert_told(task, 202, WAIT, Retry_After="2")
 
     def test_finished(self) -> None:
@@ -604,7 +605,7 @@ class WaitTests(ContractCase):
         """A client that waits for its answer."""
         client = self.connect().send(data)
         self.assertTrue(client.silent)
-        self.assertEqual(self.gateway.held, count)
+        self.assertEqual(self.core.results.waiting, count)
         return client
 
     def test_woken(self) -> None:
@@ -618,7 +619,7 @@ class WaitTests(ContractCase):
         for client in clients:
             self.assert_answer(client.reply(), 200, READY, Preference_Applied="wait=30")
         self.assertEqual(self.core.watch.count("SELECT"), 0)
-        self.assertEqual(self.gateway.held, 0)
+        self.assertEqual(self.core.results.waiting, 0)
 
     def test_woken_by_a_failure(self) -> None:
         """A task that fails is over too."""
@@ -643,7 +644,7 @@ class WaitTests(ContractCase):
         self.assertTrue(client.silent)
         self.reactor.run_for(0.2)
         self.assert_answer(client.reply(), 202, WAIT, Retry_After="2", Preference_Applied="wait=7")
-        self.assertEqual(self.gateway.held, 0)
+        self.assertEqual(self.core.results.waiting, 0)
 
     def test_capped(self) -> None:
         """Nobody waits for longer than a minute, and the answer says so."""
@@ -730,7 +731,7 @@ class WaitTests(ContractCase):
         client, other = self.held(get(task, Prefer="wait=30")), self.held(get(task, Prefer="wait=30"), 2)
         timers = len(self.reactor.getDelayedCalls())
         client.leave()
-        self.assertEqual(self.gateway.held, 1)
+        self.assertEqual(self.core.results.waiting, 1)
         self.assertEqual(len(self.reactor.getDelayedCalls()), timers - 2)  # its connection's too
         self.answer(Scored(0.83))
         self.assertEqual(other.reply().body, READY)
@@ -750,8 +751,8 @@ class WaitTests(ContractCase):
         client, poster = self.held(get(task, Prefer="wait=30")), self.held(post(Prefer="wait=30"), 2)
         data = post(form("Bo"), Prefer="wait=30")
         late = self.connect().send(data[:-10])
-        self.gateway.draining = True
-        self.gateway.release()
+        self.core.intake.draining = True
+        self.core.results.release()
         self.settle()
         self.assert_answer(client.reply(), 202, WAIT, Retry_After="2", Preference_Applied="wait=30")
         self.assert_received(poster.reply(), task, Preference_Applied="wait=30")
@@ -762,7 +763,7 @@ class WaitTests(ContractCase):
     def test_database_fails_meanwhile(self) -> None:
         """503 when the look at the end of the time fails."""
         client = self.held(get(self.accepted(), Prefer="wait=5"))
-        self.core.scheduler._tasks.clear()
+        self.core.queue._tasks.clear()
         self.core.watch.fault = fail_on("SELECT", sqlite_error("SQLITE_BUSY"))
         self.reactor.run_for(5.1)
         self.assert_problem(client.reply(), 503, "storage", closed=False)

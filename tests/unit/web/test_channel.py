@@ -473,10 +473,10 @@ class ConnectionTests(EdgeCase):
         for most, files in ((gateway.SMALL_UPLOAD, 0), (0, 1)):
             self.patch(gateway, "SMALL_UPLOAD", most)
             client = self.connect().send(post()[:-20])
-            self.assertEqual((len(self.core.files()), self.gateway.uploads), (files, 1))
+            self.assertEqual((len(self.core.files()), self.core.intake.active_uploads), (files, 1))
             self.reactor.run_for(BODY_GRACE + 1)
             self.assert_problem(client.reply(), 408, "too_slow")
-            self.assertEqual(self.gateway.uploads, 0)
+            self.assertEqual(self.core.intake.active_uploads, 0)
             self.assert_nothing_kept()
 
     def test_no_deadline_for_us(self) -> None:
@@ -515,7 +515,7 @@ class ConnectionTests(EdgeCase):
             client = self.connect().send(data[:length])
             client.leave()
             self.assertTrue(client.silent)
-            self.assertEqual((self.gateway.uploads, self.gateway.upload_bytes), (0, 0))
+            self.assertEqual((self.core.intake.active_uploads, self.core.intake.active_bytes), (0, 0))
         self.assert_nothing_kept()
 
     def test_lingers(self) -> None:
@@ -741,7 +741,7 @@ class FaultTests(EdgeCase):
         clients[1].leave()
         self.reactor.run_for(BODY_GRACE + 2)
         self.assert_problem(clients[0].reply(), 408, "too_slow")
-        self.assertEqual(self.gateway.uploads, 0)
+        self.assertEqual(self.core.intake.active_uploads, 0)
         self.assertEqual(lines.count("a photo could not be removed: Read-only file system"), 2)
         self.patch(spool.os, "unlink", unlink)
         self.core.spool.prepare()

@@ -8,8 +8,8 @@ from collections import Counter
 
 from hypothesis import given
 from hypothesis import strategies as st
-
 from merlind.tasks.gateway import Limits
+
 from tests.unit.support import JPEG
 from tests.unit.web.support import Client, EdgeCase, checked, chunked, form, get, message, post
 
@@ -135,7 +135,9 @@ class CutTests(EdgeCase):
         client.leave()
         self.settle()
         self.assertEqual(self.flushLoggedErrors(), [])
-        self.assertEqual((self.site.connections, self.gateway.uploads, self.gateway.upload_bytes), (0, 0, 0))
+        self.assertEqual(
+            (self.site.connections, self.core.intake.active_uploads, self.core.intake.active_bytes), (0, 0, 0)
+        )
         self.assertEqual([path for path in self.core.files() if path.startswith("incoming/")], [])
 
     def judge_once(self, pieces: list[bytes], at_once: bool) -> list[tuple[bytes, int]]:

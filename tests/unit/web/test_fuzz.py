@@ -111,7 +111,9 @@ class FuzzTests(EdgeCase):
             self.reactor.run_for(2 * HEADER_TIMEOUT + 2)
         client.leave()
         self.clients.remove(client)
-        self.assertEqual((self.gateway.uploads, self.gateway.upload_bytes, self.gateway.held), (0, 0, 0))
+        self.assertEqual(
+            (self.core.intake.active_uploads, self.core.intake.active_bytes, self.core.results.waiting), (0, 0, 0)
+        )
         self.assertEqual(self.site.connections, 0)
         self.assertLessEqual(len(self.reactor.getDelayedCalls()), timers + 1)  # the scheduler's own
         self.assertEqual(self.flushLoggedErrors(), [])

@@ -1,0 +1,134 @@
+"""Puts all the parts of merlind together. Read this first: it shows what there is, and who knows whom."""
+
+import random
+import secrets
+import struct
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from twisted.enterprise.adbapi import ConnectionPool
+from twisted.web.server import Site
+
+from merlind.admin.api import Admin
+from merlind.admin.gauges import Gauges
+from merlind.admin.health import Health
+from merlind.core.breaker import Breaker
+from merlind.core.task import MAX_TASK_ID, Policy
+from merlind.daemon.clock import ServiceClock
+from merlind.daemon.datadir import DataDir
+from merlind.daemon.metrics import Metrics
+from merlind.settings import Settings
+from merlind.storage.photos.flush import trusted_syncfs
+from merlind.storage.photos.spool import Spool
+from merlind.storage.sqlite import database
+from merlind.storage.sqlite.engine import SqliteEngine
+from merlind.storage.store import Store
+from merlind.tasks.counts import LiveCounts
+from merlind.tasks.eraser import Eraser
+from merlind.tasks.intake import Intake, Limits
+from merlind.tasks.queue import TaskQueue
+from merlind.tasks.results import Results
+from merlind.tasks.retention import Retention
+from merlind.tasks.scheduler import Scheduler
+from merlind.upstream.agent import KeepAliveAgent
+from merlind.upstream.client import MerlinfaceClient
+from merlind.web.api import Api
+from merlind.web.entry import EntryPoint
+from merlind.web.quiet_site import QuietSite
+from merlind.web.server.site import EdgeSite
+from merlind.web.status import StatusResponses
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The parts that the service starts and stops, in the order in which they were built."""
+
+    clock: ServiceClock
+    metrics: Metrics
+    store: Store
+    engine: SqliteEngine
+    counts: LiveCounts
+    queue: TaskQueue
+    results: Results
+    agent: KeepAliveAgent
+    scheduler: Scheduler
+    intake: Intake
+    retention: Retention
+    site: EdgeSite
+    health: Health
+    admin_site: Site
+
+
+def build(
+    reactor: Any,
+    settings: Settings,
+    data_dir: DataDir,
+    upstream_url: str,
+    on_broken: Callable[[str], None],
+    make_pool: Callable[..., ConnectionPool] = ConnectionPool,
+) -> Parts:
+    """Build merlind on a locked data directory with a prepared database; nothing runs yet.
+
+    ``on_broken`` is called with the reason when the disk fails. Raises OSError and DatabaseUnusable.
+    """
+    clock = ServiceClock(reactor, database.service_time(data_dir.database))
+    metrics = Metrics()
+    jitter = random.SystemRandom().random
+
+    # What is kept.
+    photos = Spool(data_dir.spool, trusted_syncfs())
+    photos.prepare()
+    pool = make_pool(
+        "sqlite3",
+        str(data_dir.database),
+        check_same_thread=False,
+        isolation_level=None,
+        cp_min=1,
+        cp_max=1,
+        cp_openfun=database.configure,
+        cp_reactor=reactor,
+    )
+    engine = SqliteEngine(pool, photos, clock, partial(next, _random_task_ids()))
+    store = Store(engine, clock, on_broken)
+
+    # What becomes of a task.
+    policy = Policy(settings.poll_interval, settings.give_up_after, jitter)
+    counts = LiveCounts()
+    queue = TaskQueue(policy)
+    results = Results(store, queue, counts)
+    agent = KeepAliveAgent(reactor, upstream_url)
+    upstream = MerlinfaceClient(reactor, clock, agent, upstream_url, photos, metrics, settings.upstream_timeout)
+    breaker = Breaker(settings.upstream_concurrency, settings.poll_interval, jitter)
+    scheduler = Scheduler(reactor, clock, store, queue, upstream, policy, breaker, results.on_transition)
+    limits = Limits(settings.max_pending, settings.min_free_bytes, settings.max_uploads, settings.max_upload_bytes)
+    intake = Intake(store, photos, counts, limits, results, scheduler)
+    eraser = Eraser(store, queue, results, scheduler)
+    retention = Retention(reactor, clock, store, photos, results, settings.retention)
+
+    # The public listener.
+    status = StatusResponses(results, settings.poll_interval)
+    api = Api(reactor, intake, results, eraser, metrics, status)
+    entry = EntryPoint(intake, status, settings.max_photo_bytes, api.app.resource())
+    site = EdgeSite(reactor, entry, metrics, settings.max_connections, settings.min_rate)
+
+    # The admin listener.
+    health = Health(clock, store, photos, counts, intake, queue, scheduler.worker, settings)
+    gauges = Gauges(reactor, clock, store, counts, queue, results, intake, scheduler, site)
+    gauges.define(metrics)
+    admin = Admin(metrics, health.readiness, gauges.refresh)
+    admin_site = QuietSite(admin.app.resource(), reactor=reactor, timeout=60)
+
+    return Parts(
+        clock, metrics, store, engine, counts, queue, results, agent, scheduler, intake, retention, site, health,
+        admin_site,
+    )  # fmt: skip
+
+
+def _random_task_ids() -> Iterator[int]:
+    """Task ids that can't be guessed. Drawn 64 at a time: each draw releases the interpreter's lock."""
+    while True:
+        for (drawn,) in struct.iter_unpack("=Q", secrets.token_bytes(512)):
+            if task_id := drawn & MAX_TASK_ID:
+                yield task_id

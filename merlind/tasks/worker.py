@@ -1,0 +1,216 @@
+"""One attempt at a task: a request to the upstream, what it taught us, and what became of the task."""
+
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
+
+from twisted.internet.defer import CancelledError, Deferred, succeed
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from merlind.core.breaker import Breaker
+from merlind.core.interfaces import PhotoMissing, ServiceTime, StoreBroken, StoreUnavailable, TaskStore, Upstream
+from merlind.core.outcome import Outcome, TaskError, TransientError
+from merlind.core.task import Policy, Task, advance, fail
+from merlind.tasks.pauses import Pauses
+from merlind.tasks.queue import TaskQueue
+
+T = TypeVar("T")
+
+SAVE_RETRY = 5.0
+"""Seconds until a task that the disk had no room for is saved again."""
+
+_LOST = TaskError("photo_lost", "the photo was lost on the server; please send it again")
+
+
+class Worker:
+    """Makes attempts, any number at a time.
+
+    ``on_transition(before, after)`` is called when a task's state changes; if it is finished, once that is durable.
+    ``on_change()`` is called when a request has ended or a task was scheduled or removed.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        reactor: IReactorTime,
+        clock: ServiceTime,
+        store: TaskStore,
+        queue: TaskQueue,
+        upstream: Upstream,
+        policy: Policy,
+        breaker: Breaker,
+        on_transition: Callable[[Task, Task], None],
+        on_change: Callable[[], None],
+    ) -> None:
+        self._reactor = reactor
+        self._clock = clock
+        self._store = store
+        self._queue = queue
+        self._upstream = upstream
+        self._policy = policy
+        self._breaker = breaker
+        self._on_transition = on_transition
+        self._on_change = on_change
+        self._requests: dict[int, Deferred[Outcome]] = {}
+        self._pauses = Pauses(reactor)
+        self._idle: Deferred[None] | None = None
+        self.misconfigured: str | None = None
+        """What the upstream said that points at our own settings; None since it last answered well."""
+        self.last_progress = 0.0
+        """The service time of the last good response, in seconds."""
+
+    @property
+    def in_flight(self) -> int:
+        """How many requests are in flight."""
+        return len(self._requests)
+
+    def run(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run ``attempt`` or ``finish`` on its own."""
+        Deferred.fromCoroutine(work).addErrback(self._unexpected)
+
+    def _unexpected(self, failure: Failure) -> None:
+        if not failure.check(CancelledError):
+            self._log.failure("unexpected error in an attempt", failure=failure)
+
+    async def attempt(self, task: Task) -> None:
+        """Send one request for a task, and apply what came back."""
+        try:
+            outcome = await self._request(task)
+        except PhotoMissing as missing:
+            self._log.error("task {task}: its photo is missing: {why}", task=task.id, why=str(missing))
+            if self._queue.is_current(task):
+                await self.finish(task, fail(task, _LOST, self._clock.wall()))
+            return
+        self._learn(task, outcome)
+        if not self._queue.is_current(task):
+            return  # erased meanwhile
+        after = advance(task, outcome, self._clock.now(), self._clock.wall(), self._policy)
+        if after.finished:
+            await self.finish(task, after)
+        else:
+            await self._continue(task, after)
+
+    async def _request(self, task: Task) -> Outcome:
+        request = self._requests[task.id] = Deferred.fromCoroutine(self._upstream.send(task))
+        try:
+            return await request.addBoth(self._request_ended, task.id)
+        except (CancelledError, PhotoMissing):
+            raise
+        except Exception:
+            self._log.failure("task {task}: unexpected error in a request to the upstream", task=task.id)
+            return TransientError("unexpected error")
+
+    def _request_ended(self, result: T, task_id: int) -> T:
+        # Now, and not when the attempt ends: what is saved after it holds up no other request.
+        del self._requests[task_id]
+        if self._idle is not None and not self._requests:
+            self._idle.callback(None)
+        self._on_change()
+        return result
+
+    def _learn(self, task: Task, outcome: Outcome) -> None:
+        """Tell the breaker, the log and the health check how the request ended."""
+        now = self._clock.now()
+        if not isinstance(outcome, TransientError):
+            self._breaker.success()
+            self.misconfigured = None
+            self.last_progress = now
+            return
+        self._breaker.failure(now, outcome.retry_after)
+        if outcome.misconfigured:
+            self.misconfigured = outcome.reason
+            self._log.error(
+                "task {task}: the upstream rejects our requests ({why}): check --upstream",
+                task=task.id,
+                why=outcome.reason,
+            )
+        else:
+            self._log.warn("task {task}: transient error: {why}", task=task.id, why=outcome.reason)
+
+    async def finish(self, before: Task, after: Task) -> None:
+        """Save a finished task, then notify. It counts as unfinished until the commit."""
+        self._queue.hold(after)
+        while self._queue.is_current(after):
+            try:
+                ours = await self._store.save(after)
+            except StoreUnavailable:
+                await self._pauses.wait(SAVE_RETRY)
+                continue
+            except StoreBroken:
+                return
+            if self._queue.is_current(after):  # not erased meanwhile
+                self._queue.remove(after.id)
+                if ours:
+                    why = f", {after.error.code}" if after.error else ""
+                    self._log.info("task {task}: {state}{why}", task=after.id, state=after.state.value, why=why)
+                    self._on_transition(before, after)
+                self._on_change()
+            return
+
+    async def _continue(self, before: Task, after: Task) -> None:
+        """Schedule the next attempt at a task, and save what a new start must know."""
+        self._queue.hold(after)
+        if after.state is not before.state:
+            self._on_transition(before, after)
+        if self._queue.must_evict(after):
+            await self._evict(after)
+            return
+        self._queue.schedule(after)
+        self._on_change()
+        if (after.state, after.retry_id) != (before.state, before.retry_id):
+            self._log.info("task {task}: {state}", task=after.id, state=after.state.value)
+            await self._persist(after)
+
+    async def _evict(self, task: Task) -> None:
+        """Leave a task that is due behind the horizon to the store, which loads it again later."""
+        try:
+            await self._store.save(task)
+        except (StoreUnavailable, StoreBroken):
+            saved = False
+        else:
+            saved = True
+        if self._queue.is_current(task):
+            if saved and self._queue.is_behind_horizon(task):
+                self._queue.remove(task.id)
+            else:
+                self._queue.schedule(task)
+            self._on_change()
+
+    async def _persist(self, task: Task) -> None:
+        """Save where a task stands, or where it has got to by the time that the disk has room."""
+        current: Task | None = task
+        while current is not None and not current.finished:
+            try:
+                if not await self._store.save(current):
+                    self._queue.remove(task.id)
+                return
+            except StoreBroken:
+                return
+            except StoreUnavailable:
+                await self._pauses.wait(SAVE_RETRY)
+            current = self._queue.get(task.id)
+
+    def cancel(self, task_id: int) -> None:
+        """End the request for a task, if one is in flight, and close its connection."""
+        if task_id in self._requests:
+            self._requests[task_id].cancel()
+
+    def stop(self, grace: float) -> "Deferred[None]":
+        """Fire when no request is in flight; those that are get ``grace`` seconds, then a new start repeats them."""
+        self._pauses.stop()
+        if not self._requests:
+            return succeed(None)
+        self._idle = Deferred()
+        deadline = self._reactor.callLater(grace, self._cancel_all)
+
+        def stopped(_: None) -> None:
+            if deadline.active():
+                deadline.cancel()
+
+        return self._idle.addCallback(stopped)
+
+    def _cancel_all(self) -> None:
+        for task_id in list(self._requests):
+            self.cancel(task_id)
