@@ -1,63 +1,72 @@
-"""The upload form as it streams in: the name into memory, the photo into the spool, everything else turned down."""
+"""Reads the form that a client uploads: the name into memory, the photo into the spool; anything else is an error.
 
-from multipart import (  # type: ignore[import-untyped]
-    MultipartError,
-    MultipartSegment,
-    ParserLimitReached,
-    PushMultipartParser,
-    parse_options_header,
-)
+The rules are those of docs/contract.md, "Names and photos" and "Errors" in "Public side".
+"""
+
 from twisted.logger import Logger
 
 from merlind.core.images import SNIFF, image_type
 from merlind.core.names import normal_name
 from merlind.storage.photos.spool import Staged
 from merlind.tasks.gateway import Reservation
+from merlind.web.multipart import (
+    BadBoundary,
+    FormPart,
+    FormReader,
+    FormRules,
+    FormTooComplex,
+    MalformedForm,
+    NotAForm,
+    PartEnd,
+    UnreadableForm,
+    find_boundary,
+)
 from merlind.web.response import HTTPError, problem
 
 FORM_OVERHEAD = 65536
 """How much larger than its photo a form may be, in bytes: its boundaries, part headers and the name."""
 
-_MAX_NAME_BYTES = 8192
-_MAX_PARTS = 3
-_MAX_PART_HEADERS = 8
-_MAX_PART_HEADER = 4096
+MAX_NAME_BYTES = 8192
+"""How much of a name is read, in bytes. Trimming may still make a name of it: see core/names.py."""
+
+# One part more than the form has fields, so that a third one is named as the error that it is.
+_RULES = FormRules(max_parts=3)
+
+_PROBLEMS = {
+    NotAForm: problem(415, "not_a_form", "send the photo as multipart/form-data"),
+    BadBoundary: problem(400, "bad_boundary", "the form has no usable boundary"),
+    MalformedForm: problem(400, "malformed_form", "the body is not a whole multipart/form-data form"),
+    FormTooComplex: problem(400, "form_too_complex", "the form has too many parts or headers, or too long ones"),
+}
 
 
 def boundary_of(content_type: bytes | None) -> bytes:
-    """The boundary that a Content-Type of multipart/form-data names (RFC 2046, 5.1.1: 1 to 70 characters).
+    """Return the boundary that the Content-Type of an upload names.
 
-    Raises Refusal: 415 for another type, 400 for a boundary that can't be one.
+    Raises HTTPError: 415 for another media type, 400 for an unusable boundary.
     """
-    media_type, options = parse_options_header((content_type or b"").decode("latin-1"))
-    if media_type != "multipart/form-data":
-        raise HTTPError(problem(415, "not_a_form", "send the photo as multipart/form-data"))
-    boundary = options.get("boundary", "")
-    if not 1 <= len(boundary) <= 70 or not boundary.isascii() or not boundary.isprintable():
-        raise HTTPError(problem(400, "bad_boundary", "the form has no usable boundary"))
-    return bytes(boundary, "ascii")
+    try:
+        boundary = find_boundary(content_type)
+        if not boundary.isascii():
+            raise BadBoundary("RFC 2046, section 5.1.1: a boundary is ASCII")
+    except UnreadableForm as error:
+        raise HTTPError(_PROBLEMS[type(error)]) from None
+    return boundary
 
 
 class PhotoForm:
-    """One form on its way in. ``write`` and ``finish`` raise Refusal, and OSError when the disk does.
+    """One form as it comes in. ``write`` and ``finish`` raise HTTPError, and OSError when the disk fails.
 
-    Ends with exactly one of ``finish`` and ``discard``; a refused form is discarded by whom it was refused to.
+    It ends with exactly one of ``finish`` and ``discard``: whoever gets an exception discards it.
     """
 
     _log = Logger()
 
     def __init__(self, boundary: bytes, upload: Reservation, max_photo_bytes: int) -> None:
-        self._parser = PushMultipartParser(
-            boundary,
-            max_segment_count=_MAX_PARTS,
-            max_header_count=_MAX_PART_HEADERS,
-            max_header_size=_MAX_PART_HEADER,
-        )
-        self._opening = b"--" + boundary
-        self._beginning: bytes | None = b""
+        self._reader = FormReader(boundary, _RULES)
         self._upload = upload
         self._max_photo_bytes = max_photo_bytes
-        self._received = 0
+        self._room = max_photo_bytes + FORM_OVERHEAD
         self._field: str | None = None
         self._seen: set[str] = set()
         self._name = bytearray()
@@ -65,37 +74,31 @@ class PhotoForm:
         self._media_type: str | None = None
 
     def write(self, data: bytes) -> None:
-        """Take the next piece of the body."""
-        self._received += len(data)
-        if self._received > self._max_photo_bytes + FORM_OVERHEAD:
-            raise _too_large(self._max_photo_bytes)
-        if self._beginning is not None:
-            # What may stand before the first boundary depends, with the parser alone, on how the body is cut up.
-            self._beginning += data
-            if len(self._beginning) < len(self._opening) + 2:
-                return
-            if not self._beginning.startswith((self._opening, b"\r\n" + self._opening)):
-                raise _malformed()
-            data, self._beginning = self._beginning, None
+        """Take the next bytes of the body."""
+        # A fault within the room comes before the one that there is too much, however the body was cut.
+        fitting = data[: self._room]
+        self._room -= len(fitting)
         try:
-            for event in self._parser.parse(data):
-                if event is None:
-                    self._end_part()
-                elif isinstance(event, MultipartSegment):
+            for event in self._reader.read(fitting):
+                if isinstance(event, FormPart):
                     self._begin_part(event)
+                elif isinstance(event, PartEnd):
+                    self._end_part()
                 elif self._field == "name":
                     self._write_name(event)
                 else:
                     self._write_photo(event)
-        except MultipartError as error:
-            raise _malformed(error) from None
+        except UnreadableForm as error:
+            raise HTTPError(_PROBLEMS[type(error)]) from None
+        if len(fitting) < len(data):
+            raise _too_large(self._max_photo_bytes)
 
     def finish(self) -> tuple[str, Staged, str]:
-        """The form is whole: its name, the staged photo and the photo's media type."""
+        """Return the name, the staged photo and its media type, now that the body has ended."""
         try:
-            self._parser.close()
-        except MultipartError as error:
-            raise _malformed(error) from None
+            self._reader.close()
+        except UnreadableForm as error:
+            raise HTTPError(_PROBLEMS[type(error)]) from None
         for field in ("name", "photo"):
             if field not in self._seen:
                 raise HTTPError(problem(400, "missing_field", f"the form has no field {field}"))
@@ -109,18 +112,16 @@ class PhotoForm:
         return name, staged, self._media_type
 
     def discard(self) -> None:
-        """Nobody wants it any more: no file stays, and its room is given back."""
+        """Delete what came in, and give the room back."""
         try:
             self._upload.staging.discard()
         except OSError as error:
-            # The next start sweeps it.
+            # The next start deletes it.
             self._log.error("a photo could not be removed: {why}", why=error.strerror)
         finally:
             self._upload.close()
 
-    def _begin_part(self, part: MultipartSegment) -> None:
-        if any("\n" in value for _, value in part.headerlist):
-            raise _malformed()  # the parser sees it only where the body is cut just behind
+    def _begin_part(self, part: FormPart) -> None:
         field = part.name
         if field not in ("name", "photo"):
             raise HTTPError(problem(400, "unknown_field", "the form may have the fields name and photo alone"))
@@ -128,8 +129,7 @@ class PhotoForm:
             raise HTTPError(problem(400, "field_twice", f"the form has the field {field} twice"))
         if field == "name" and part.filename is not None:
             raise HTTPError(problem(400, "name_is_a_file", "the field name is a text, not a file"))
-        encoding = part.header("Content-Transfer-Encoding")
-        if encoding is not None and encoding.lower() not in ("binary", "8bit", "7bit"):
+        if part.transfer_encoding not in (None, "binary", "8bit", "7bit"):
             raise HTTPError(problem(400, "encoded_part", "send the parts as they are, without a transfer encoding"))
         if (part.content_type or "").startswith("multipart/"):
             raise HTTPError(problem(400, "nested_form", "send one photo, not several"))
@@ -138,12 +138,12 @@ class PhotoForm:
 
     def _write_name(self, data: bytes) -> None:
         self._name += data
-        if len(self._name) > _MAX_NAME_BYTES:
+        if len(self._name) > MAX_NAME_BYTES:
             raise HTTPError(problem(413, "name_too_large", "the name is too long"))
 
     def _write_photo(self, data: bytes) -> None:
         if self._media_type is None:
-            self._head += data  # the first piece is long enough as a rule, and then not copied
+            self._head += data  # empty as a rule, and then nothing is copied
             if len(self._head) < SNIFF:
                 return
             data = self._judge_photo()
@@ -156,7 +156,7 @@ class PhotoForm:
         staging.write(data)
 
     def _judge_photo(self) -> bytes:
-        """See by its first bytes that the photo is one, and return them."""
+        """Find the photo's type by its first bytes, and return them."""
         head, self._head = self._head, b""
         self._media_type = image_type(head[:SNIFF])
         if self._media_type is None:
@@ -172,9 +172,3 @@ class PhotoForm:
 
 def _too_large(max_photo_bytes: int) -> HTTPError:
     return HTTPError(problem(413, "too_large", f"a photo may have {max_photo_bytes} bytes at most"))
-
-
-def _malformed(error: MultipartError | None = None) -> HTTPError:
-    if isinstance(error, ParserLimitReached):
-        return HTTPError(problem(400, "form_too_complex", "the form has too many parts or headers, or too long ones"))
-    return HTTPError(problem(400, "malformed_form", "the body is not a whole multipart/form-data form"))

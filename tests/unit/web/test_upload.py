@@ -1,4 +1,4 @@
-"""The upload form as it streams in: what is taken, what is turned down and how, and what is left of it."""
+"""The form of an upload: what is accepted, what is refused and with which code, and what it leaves behind."""
 
 import hashlib
 import itertools
@@ -23,7 +23,7 @@ OPEN = b"--" + BOUNDARY + b"\r\n"
 
 
 class FormCase(SynchronousTestCase):
-    """Forms into a spool of their own."""
+    """Forms that are staged in a spool of their own."""
 
     def setUp(self) -> None:
         self.folder = Path(self.mktemp()).absolute() / "spool"
@@ -33,7 +33,7 @@ class FormCase(SynchronousTestCase):
         self.open_uploads = 0
 
     def tearDown(self) -> None:
-        """Every form was ended."""
+        """Every form was finished or discarded."""
         self.assertEqual(self.open_uploads, 0)
         self.assertEqual(self.incoming(), [])
 
@@ -49,7 +49,7 @@ class FormCase(SynchronousTestCase):
         return PhotoForm(boundary, Reservation(self.spool.stage(), close), limit)
 
     def take(self, *pieces: bytes, limit: int = LIMIT, boundary: bytes = BOUNDARY) -> tuple[str, bytes, str]:
-        """The name, the photo's bytes and its type of a form that comes in these pieces. Raises Refusal."""
+        """The name, the photo's bytes and its type of a form that comes in these pieces. Raises HTTPError."""
         photo_form = self.make(limit, boundary)
         try:
             for piece in pieces:
@@ -68,28 +68,28 @@ class FormCase(SynchronousTestCase):
         return content
 
     def outcome(self, *pieces: bytes, limit: int = LIMIT) -> tuple[str, bytes, str] | str:
-        """What ``take`` returns, or the code of its refusal."""
+        """What ``take`` returns, or the code of its error."""
         try:
             return self.take(*pieces, limit=limit)
-        except HTTPError as refusal:
-            return code_of(refusal)
+        except HTTPError as error:
+            return code_of(error)
 
     def assert_refused(self, status: int, code: str, *pieces: bytes, limit: int = LIMIT) -> None:
-        refusal = self.assertRaises(HTTPError, self.take, *pieces, limit=limit)
-        self.assertEqual((refusal.answer.code, code_of(refusal)), (status, code), pieces[:1])
+        error = self.assertRaises(HTTPError, self.take, *pieces, limit=limit)
+        self.assertEqual((error.answer.code, code_of(error)), (status, code), pieces[:1])
 
 
-def code_of(refusal: HTTPError) -> str:
-    """The stable code of a refusal's answer."""
-    answer = refusal.answer.body
-    return answer.rpartition(b'"code":"')[2].partition(b'"')[0].decode("ascii")
+def code_of(error: HTTPError) -> str:
+    """The stable code in the error's response."""
+    body = error.answer.body
+    return body.rpartition(b'"code":"')[2].partition(b'"')[0].decode("ascii")
 
 
 class BoundaryTests(SynchronousTestCase):
-    """The Content-Type (C1)."""
+    """The Content-Type (docs/battery.md, C1)."""
 
     def test_usable(self) -> None:
-        """Quoted or not, of 1 to 70 characters."""
+        """Quoted or not, of 1 to 70 ASCII characters."""
         for content_type, boundary in (
             (b"multipart/form-data; boundary=x", b"x"),
             (b"Multipart/Form-Data;boundary=----WebKitFormBoundary7MA4YWxk", b"----WebKitFormBoundary7MA4YWxk"),
@@ -99,7 +99,7 @@ class BoundaryTests(SynchronousTestCase):
             self.assertEqual(boundary_of(content_type), boundary)
 
     def test_other_types(self) -> None:
-        """415 for what is no form."""
+        """415 for what isn't a form."""
         for content_type in (
             None,
             b"",
@@ -115,7 +115,7 @@ class BoundaryTests(SynchronousTestCase):
             self.assertIn(b'"code":"not_a_form"', answer.body)
 
     def test_unusable(self) -> None:
-        """400 for a boundary that is missing, empty, too long or no text."""
+        """400 for a boundary that is missing, empty, too long or not printable ASCII."""
         for options in (
             b"",
             b"; boundary=",
@@ -132,17 +132,17 @@ class BoundaryTests(SynchronousTestCase):
     @checked
     @given(st.binary(max_size=100))
     def test_any_bytes(self, options: bytes) -> None:
-        """Whatever stands there, it is a boundary or refused."""
+        """Any bytes are a boundary, or refused with 400 or 415."""
         try:
             boundary = boundary_of(b"multipart/form-data; boundary=" + options)
-        except HTTPError as refusal:
-            self.assertIn(refusal.answer.code, (400, 415))
+        except HTTPError as error:
+            self.assertIn(error.answer.code, (400, 415))
         else:
             self.assertTrue(1 <= len(boundary) <= 70)
 
 
 class TakenTests(FormCase):
-    """Forms that are as they ought to be, or mean no harm."""
+    """Forms that are accepted."""
 
     def test_plain(self) -> None:
         """The name, the photo byte for byte, and its type by its bytes whatever the form says."""
@@ -150,7 +150,7 @@ class TakenTests(FormCase):
         self.assertEqual(self.take(form("Bo", PNG)), ("Bo", PNG, "image/png"))
 
     def test_variants(self) -> None:
-        """Other clients' ways to say the same (C4)."""
+        """Other clients write the same form in other ways (docs/battery.md, C4)."""
         for body in (
             form_of(PHOTO, NAME),
             form_of(NAME, part("photo", JPEG)),
@@ -167,39 +167,39 @@ class TakenTests(FormCase):
             self.assertEqual(self.take(body), ("Anna", JPEG, "image/jpeg"), body)
 
     def test_filenames(self) -> None:
-        """A filename is nothing to us (C6)."""
+        """The filename is ignored, whatever it is (docs/battery.md, C6)."""
         for filename in ("../../etc/passwd", "/etc/passwd", "C:\\\\boot.ini", "a\0b", "", "x" * 2000, "é%00", "."):
             body = form_of(NAME, part("photo", JPEG, filename=filename))
             self.assertEqual(self.take(body)[1], JPEG, filename)
 
     def test_near_boundaries(self) -> None:
-        """A photo may hold all but its own boundary (C3)."""
+        """A photo may contain anything but its own boundary (docs/battery.md, C3)."""
         photo = JPEG + b"\r\n--" + BOUNDARY[:-1] + b"\r\n--\r\n\r\n--b" * 40 + b"\r"
         self.assertEqual(self.take(form(photo=photo))[1], photo)
 
     def test_small_photos(self) -> None:
-        """A photo shorter than what its type is told by is judged at its end."""
+        """A photo shorter than the bytes that show its type is judged at its end."""
         self.assertEqual(self.take(form(photo=b"\xff\xd8\xff")), ("Anna", b"\xff\xd8\xff", "image/jpeg"))
 
     def test_name_arrives_as_sent(self) -> None:
-        """Emoji and combining marks too; composed and trimmed (C5)."""
+        """Emoji and combining marks too; composed and trimmed (docs/battery.md, C5)."""
         self.assertEqual(self.take(form("  👩‍👩‍👧 e\u0301 \t"))[0], "👩‍👩‍👧 é")
 
     def test_photo_at_the_limit(self) -> None:
-        """Exactly at the limit is fine (C2)."""
+        """A photo of exactly the largest size is accepted (docs/battery.md, C2)."""
         photo = photo_of(LIMIT)
         self.assertEqual(self.take(form(photo=photo))[1], photo)
         self.assertEqual(self.take(form(photo=b"\xff\xd8\xff\xe0"), limit=4)[1], b"\xff\xd8\xff\xe0")
 
     def test_form_at_its_limit(self) -> None:
-        """What is around the photo may be as long as its overhead."""
+        """The rest of the form may be as long as FORM_OVERHEAD."""
         body = form(photo=photo_of(LIMIT))
         epilogue = b"x" * (LIMIT + FORM_OVERHEAD - len(body))
         self.assertEqual(self.take(body, epilogue)[1], photo_of(LIMIT))
         self.assert_refused(413, "too_large", body, epilogue + b"x")
 
     def test_discard_after_finish(self) -> None:
-        """What is staged is no more the form's; its room was given back just once."""
+        """A finished form has given its room back, once; the staged photo is its caller's."""
         photo_form = self.make()
         photo_form.write(form())
         _, staged, _ = photo_form.finish()
@@ -209,7 +209,7 @@ class TakenTests(FormCase):
         self.content(staged)
 
     def test_discarded_at_any_time(self) -> None:
-        """Nothing stays of a form that nobody wants any more."""
+        """A form that is discarded, wherever it is, leaves no file and gives its room back."""
         body = form()
         self.make().discard()
         for length in range(1, len(body)):
@@ -220,10 +220,10 @@ class TakenTests(FormCase):
 
 
 class RefusedTests(FormCase):
-    """Forms that are turned down, each with its own code."""
+    """Forms that are refused, each with its own code."""
 
     def test_malformed(self) -> None:
-        """What is no whole form (C1, C4)."""
+        """A body that isn't a complete, well-formed form (docs/battery.md, C1 and C4)."""
         whole = form()
         for body in (
             b"not a form at all" * 10,
@@ -253,11 +253,11 @@ class RefusedTests(FormCase):
         self.assert_refused(400, "malformed_form")
 
     def test_empty_form(self) -> None:
-        """A form of no fields at all."""
+        """A form without any field."""
         self.assert_refused(400, "missing_field", b"--" + BOUNDARY + b"--\r\n")
 
     def test_too_complex(self) -> None:
-        """Too many headers, or too long ones, whether they end or not (C3)."""
+        """Too many part headers, or too long ones, whether they end or not (docs/battery.md, C3)."""
         header = b'Content-Disposition: form-data; name="name"\r\n'
         for body in (
             form_of(header + b"X: y\r\n" * 8 + b"\r\nAnna", PHOTO),
@@ -268,7 +268,7 @@ class RefusedTests(FormCase):
             self.assert_refused(400, "form_too_complex", body, limit=10_000_000)
 
     def test_headers_at_their_limit(self) -> None:
-        """Eight headers, and a line of 4096 bytes, are fine; one more is not."""
+        """8 headers are accepted, and one of 4,096 bytes; not one more."""
         header = b'Content-Disposition: form-data; name="name"\r\n'
         for count, outcome in ((7, ("Anna", JPEG, "image/jpeg")), (8, "form_too_complex")):
             self.assertEqual(self.outcome(form_of(header + b"X: y\r\n" * count + b"\r\nAnna", PHOTO)), outcome)
@@ -277,17 +277,17 @@ class RefusedTests(FormCase):
             self.assertEqual(self.outcome(body), outcome)
 
     def test_ten_thousand_parts(self) -> None:
-        """They are turned down at the first that is too many (C3)."""
+        """They are refused at the first that is too many (docs/battery.md, C3)."""
         self.assert_refused(400, "unknown_field", form_of(*[part("x", b"")] * 10_000), limit=10_000_000)
         self.assert_refused(400, "field_twice", form_of(*[NAME] * 10_000), limit=10_000_000)
 
     def test_preamble_flood(self) -> None:
-        """Bytes without a boundary are no form, whatever they are (C3)."""
+        """Bytes without a boundary are malformed, whatever they are (docs/battery.md, C3)."""
         for flood in (b"x", b"\r\n", b"\r\n--b", b"-"):
             self.assert_refused(400, "malformed_form", flood * (1_000_000 // len(flood)), limit=10_000_000)
 
     def test_fields(self) -> None:
-        """Just name and photo, each once, and as what they are (C4)."""
+        """A form has the fields name and photo alone, each once, and plain (docs/battery.md, C4)."""
         for code, body in (
             ("missing_field", form_of(NAME)),
             ("missing_field", form_of(PHOTO)),
@@ -307,7 +307,7 @@ class RefusedTests(FormCase):
             self.assert_refused(400, code, body)
 
     def test_names(self) -> None:
-        """What can't be a name (C5)."""
+        """What can't be a name (docs/battery.md, C5)."""
         for name in (
             b"",
             b"   ",
@@ -322,7 +322,7 @@ class RefusedTests(FormCase):
             self.assert_refused(422, "bad_name", form(name))
 
     def test_name_size(self) -> None:
-        """A name of far too many bytes isn't read to its end."""
+        """A name of far too many bytes is refused before its end."""
         self.assert_refused(422, "bad_name", form(b"a" * 8192))
         self.assert_refused(413, "name_too_large", form(b"a" * 8193), limit=10_000_000)
         self.assert_refused(413, "name_too_large", form(b"a" * 1_000_000), limit=10_000_000)
@@ -330,7 +330,7 @@ class RefusedTests(FormCase):
         self.assert_refused(413, "name_too_large", opening, b"a" * 5000, b"a" * 3193)
 
     def test_photos(self) -> None:
-        """What is no image (C7)."""
+        """What isn't an image (docs/battery.md, C7)."""
         for photo in (
             b"",
             b"\xff\xd8",
@@ -343,7 +343,7 @@ class RefusedTests(FormCase):
             self.assert_refused(422, "not_an_image", form(photo=photo))
 
     def test_photo_too_large(self) -> None:
-        """One byte more than the limit, wherever it is found out; what is no image is told so first (C2)."""
+        """One byte more than the limit, in whatever pieces; that it isn't an image is said first (docs/battery.md, C2)."""
         photo = photo_of(LIMIT + 1)
         self.assert_refused(413, "too_large", form(photo=photo))
         self.assert_refused(413, "too_large", *(form(photo=photo)[i : i + 7] for i in range(0, LIMIT + 600, 7)))
@@ -356,7 +356,7 @@ CUTS = st.lists(st.integers(0, 2000), max_size=12)
 
 
 def cut(body: bytes, places: list[int]) -> list[bytes]:
-    """The body in pieces, none of them empty."""
+    """Cut the body into pieces, none of them empty."""
     marks = sorted({0, len(body), *(place % (len(body) + 1) for place in places)})
     return [body[start:end] for start, end in itertools.pairwise(marks)]
 
@@ -378,7 +378,7 @@ ODD = [
     PHOTO,
     b"\0\xff",
 ]
-"""What is spliced into good forms to make bad ones."""
+"""What is inserted into good forms to spoil them."""
 
 
 @st.composite
@@ -407,12 +407,12 @@ class ChunkingTests(FormCase):
     """However a body is cut into pieces, its outcome is the same."""
 
     def test_byte_by_byte(self) -> None:
-        """A good form, and each piece of one, one byte at a time."""
+        """A good form, one byte at a time."""
         body = form("Анна", JPEG)
         self.assertEqual(self.take(*(body[i : i + 1] for i in range(len(body)))), ("Анна", JPEG, "image/jpeg"))
 
     def test_cut_in_two_anywhere(self) -> None:
-        """Forms good and bad, cut at each place."""
+        """Forms good and bad, cut in two at each place."""
         for body in (
             form(),
             b"a long preamble, longer than the boundary is" + form(),
@@ -424,6 +424,16 @@ class ChunkingTests(FormCase):
             whole = self.outcome(body)
             for place in range(1, len(body)):
                 self.assertEqual(self.outcome(body[:place], body[place:]), whole, (body, place))
+
+    def test_too_large_and_wrong(self) -> None:
+        """Of two faults the first in the body counts, though the length of all of it is known before."""
+        for body, code in (
+            (form_of(part("more", b"x"), PHOTO) + b"x" * (LIMIT + FORM_OVERHEAD), "unknown_field"),
+            (form(photo=b"x" * (LIMIT + FORM_OVERHEAD)), "not_an_image"),
+            (form(photo=photo_of(2 * LIMIT + FORM_OVERHEAD)), "too_large"),
+        ):
+            self.assertEqual(self.outcome(body), code)
+            self.assertEqual(self.outcome(*(body[i : i + 999] for i in range(0, len(body), 999))), code)
 
     @checked
     @given(st.text(max_size=20), st.binary(max_size=200), CUTS)
@@ -441,7 +451,7 @@ class ChunkingTests(FormCase):
     @checked
     @given(st.lists(st.one_of(st.binary(min_size=1, max_size=40), st.sampled_from(ODD[1:])), max_size=30))
     def test_noise(self, pieces: list[bytes]) -> None:
-        """Bytes of any kind never raise anything but Refusal, and leave nothing."""
+        """Bytes of any kind never raise anything but HTTPError, and leave nothing behind."""
         self.outcome(*pieces)
         self.outcome(OPEN, *pieces)
         self.outcome(OPEN + part("photo", JPEG), *pieces)
