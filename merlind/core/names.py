@@ -10,13 +10,18 @@ _WHITE = "\t\n\v\f\r \u0085\u00a0\u1680\u2028\u2029\u202f\u205f\u3000" + "".join
 _FORBIDDEN = frozenset({"Cc", "Cs", "Zl", "Zp"})
 
 
+def canonical_name(text: str) -> str:
+    """Return a name in the form in which names are compared: Unicode NFC, trimmed of white space."""
+    return unicodedata.normalize("NFC", text).strip(_WHITE)
+
+
 def normal_name(raw: bytes) -> str:
     """Return the name in Unicode NFC, trimmed. Raises ValueError, saying why it can't be a name."""
     try:
         text = raw.decode("utf-8")
     except UnicodeDecodeError:
         raise ValueError("the name is not UTF-8") from None
-    name = unicodedata.normalize("NFC", text).strip(_WHITE)
+    name = canonical_name(text)
     if not name:
         raise ValueError("the name is empty")
     if len(name) > MAX_NAME:
