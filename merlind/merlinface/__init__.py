@@ -1,1 +1,4 @@
-"""A stand-in for the upstream, merlinface, which answers no more for most people: the scores it gives mean nothing."""
+"""A stand-in for the upstream, merlinface: it speaks the same API (docs/contract.md, "Upstream side").
+
+The real one no longer responds for most people. The scores of the stand-in mean nothing.
+"""

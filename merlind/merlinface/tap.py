@@ -1,4 +1,4 @@
-"""``twistd merlinface``: the options of the stand-in, and the service that they make."""
+"""``twistd merlinface``: the stand-in's options, and the service made from them."""
 
 from typing import cast
 
@@ -10,12 +10,13 @@ from twisted.internet.interfaces import IReactorCore, IReactorTime
 from twisted.web.server import Site
 
 from merlind.daemon.options import EnvironmentOptions, Option, count, endpoint, seconds, share
-from merlind.merlinface.api import DISCLAIMER, StandInSettings, make_site
+from merlind.merlinface.api import StandInSettings, make_site
+from merlind.merlinface.score import DISCLAIMER
 
 _DEFAULTS = StandInSettings()
 
 
-class Options(EnvironmentOptions):
+class StandInOptions(EnvironmentOptions):
     """The command line of ``twistd merlinface``; each option has a variable, such as MERLINFACE_DELAY."""
 
     prefix = "MERLINFACE"
@@ -33,15 +34,19 @@ class Options(EnvironmentOptions):
         ),
         Option(
             "trouble",
-            f"{_DEFAULTS.trouble:g}",
+            f"{_DEFAULTS.fault_rate:g}",
             "The share of requests, 0 to 1, that get a 503, a reset connection or half an answer.",
             share,
         ),
     )
 
 
-class StandIn(MultiService):
-    """A site on a port."""
+# twistd looks for this name.
+Options = StandInOptions
+
+
+class StandInService(MultiService):
+    """The stand-in's site on its port."""
 
     def __init__(self, description: str, site: Site, reactor: IReactorCore) -> None:
         super().__init__()
@@ -49,7 +54,7 @@ class StandIn(MultiService):
         strports.service(description, site, reactor).setServiceParent(self)
 
     def privilegedStartService(self) -> None:
-        """Listen. Raises SystemExit, with one line for a person, if the port can't be had."""
+        """Listen. Raises SystemExit, with one line for a person, if it can't listen there."""
         try:
             super().privilegedStartService()
         except (CannotListenError, OSError) as error:
@@ -57,7 +62,8 @@ class StandIn(MultiService):
             raise SystemExit(f"merlinface: cannot listen on {self._description}: {reason}") from None
 
 
-def makeService(options: Options, reactor: object = _reactor) -> IService:
-    """The stand-in as ``options`` want it, on an IReactorCore that is an IReactorTime too."""
+def makeService(options: StandInOptions, reactor: object = _reactor) -> IService:
+    """Make the service; the reactor is an IReactorCore and an IReactorTime."""
     settings = StandInSettings(options["delay"], options["waits"], options["trouble"])
-    return StandIn(options["listen"], make_site(cast(IReactorTime, reactor), settings), cast(IReactorCore, reactor))
+    site = make_site(cast(IReactorTime, reactor), settings)
+    return StandInService(options["listen"], site, cast(IReactorCore, reactor))

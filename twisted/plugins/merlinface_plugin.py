@@ -1,4 +1,4 @@
-"""``twistd merlinface``."""
+"""Lets ``twistd merlinface`` find the stand-in of the upstream."""
 
 from twisted.application.service import ServiceMaker
 

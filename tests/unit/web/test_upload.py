@@ -343,7 +343,7 @@ class RefusedTests(FormCase):
             self.assert_refused(422, "not_an_image", form(photo=photo))
 
     def test_photo_too_large(self) -> None:
-        """One byte more than the limit, in whatever pieces; that it isn't an image is said first (docs/battery.md, C2)."""
+        """One byte too many, in whatever pieces; that it is no image is said first (docs/battery.md, C2)."""
         photo = photo_of(LIMIT + 1)
         self.assert_refused(413, "too_large", form(photo=photo))
         self.assert_refused(413, "too_large", *(form(photo=photo)[i : i + 7] for i in range(0, LIMIT + 600, 7)))
