@@ -1,4 +1,4 @@
-"""The circuit breaker before the upstream: how many exchanges it may have at once. Knows no clock and no network."""
+"""The circuit breaker before the upstream: how many requests may be in flight."""
 
 from collections.abc import Callable
 from enum import StrEnum
@@ -6,14 +6,17 @@ from enum import StrEnum
 from merlind.core.backoff import backoff
 
 THRESHOLD = 5
-"""Troubles in a row that open the breaker."""
+"""Failures in a row that open the breaker."""
 
 PROBE_CAP = 60.0
 """The longest pause between two probes, in seconds."""
 
+MIN_PROBE_PAUSE = 0.5
+"""The shortest one: a probe that fails at once must not become a loop."""
+
 
 class BreakerState(StrEnum):
-    """Closed: all is well. Open: one probe at a time. Opening: more and more at once."""
+    """Closed: no limit but the concurrency. Open: one probe at a time. Opening: more and more at once."""
 
     CLOSED = "closed"
     OPEN = "open"
@@ -21,11 +24,11 @@ class BreakerState(StrEnum):
 
 
 class Breaker:
-    """Says how many exchanges may be under way, from how the last ones ended.
+    """Decides from how the last requests ended how many may be in flight.
 
-    After THRESHOLD troubles in a row it lets a single probe through at a time, with a back-off between probes. After
-    the first success it allows one, and one more for each success, until ``concurrency`` is reached again: every round
-    trip doubles it, so a recovered upstream meets no herd.
+    After THRESHOLD failures in a row it allows one probe at a time, with a back-off between probes. After the first
+    success it allows one request, and one more for each success, until ``concurrency`` is reached again: the number
+    doubles with every round trip, so that a recovered upstream meets no herd.
     """
 
     def __init__(self, concurrency: int, base: float, jitter: Callable[[], float]) -> None:
@@ -35,7 +38,9 @@ class Breaker:
         self._failures = 0
         self._failed_probes = 0
         self.limit = concurrency
+        """How many requests may be in flight; 0 while the breaker is open."""
         self.probe_at = 0.0
+        """When an open breaker allows the next probe, in seconds of the clock that the caller uses."""
 
     @property
     def state(self) -> BreakerState:
@@ -44,27 +49,26 @@ class Breaker:
         return BreakerState.CLOSED if self.limit == self._concurrency else BreakerState.OPENING
 
     def allowance(self, now: float) -> int:
-        """How many exchanges may be under way at ``now``, in seconds of the clock that the caller uses throughout."""
+        """Return how many requests may be in flight at ``now``, in seconds of the clock that the caller uses."""
         if self.limit:
             return self.limit
         return 1 if now >= self.probe_at else 0
 
     def success(self) -> None:
-        """The upstream answered sensibly."""
+        """Take note of a good response."""
         self._failures = self._failed_probes = 0
         self.limit = min(self._concurrency, self.limit + 1)
 
-    def failure(self, now: float, after: float = 0.0) -> None:
-        """The upstream was in trouble at ``now``, and asked for a pause of ``after`` seconds."""
+    def failure(self, now: float, retry_after: float = 0.0) -> None:
+        """Take note of a transient error at ``now``, and of the pause in seconds that the upstream asked for."""
         if self.limit == 0:
             if now < self.probe_at:
-                return  # an exchange from before the breaker opened: no news
+                return  # a request from before the breaker opened: no news
             self._failed_probes += 1
         else:
             self._failures += 1
             if self._failures < min(THRESHOLD, self.limit):
                 return
         self.limit = 0
-        # At least half a second: a probe that fails at once must not become a loop.
-        pause = max(0.5, backoff(self._failed_probes, self._base, self._jitter(), PROBE_CAP))
-        self.probe_at = now + max(pause, after)
+        pause = max(MIN_PROBE_PAUSE, backoff(self._failed_probes, self._base, self._jitter(), PROBE_CAP))
+        self.probe_at = now + max(pause, retry_after)

@@ -1,0 +1,169 @@
+"""Who is due, ready, late, and in memory: the queue alone, with times passed in."""
+
+import math
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+from twisted.trial.unittest import SynchronousTestCase
+
+from merlind.core.task import Policy, State, Task
+from merlind.tasks.queue import TICK, TaskQueue
+from tests.unit.support import make_task
+
+POLICY = Policy(poll_interval=2.0, give_up_after=100.0, jitter=lambda: 1.0)
+
+
+def task_at(due: float, task_id: int = 1, **changes: Any) -> Task:
+    return make_task(task_id, due=due, **changes)
+
+
+class DueTests(SynchronousTestCase):
+    """From due to ready to taken."""
+
+    def setUp(self) -> None:
+        self.queue = TaskQueue(POLICY)
+
+    def taken(self) -> list[int]:
+        """The ids of all ready tasks, in the order in which they are taken."""
+        found = []
+        while task := self.queue.take():
+            found.append(task.id)
+        return found
+
+    def test_due_order(self) -> None:
+        """Tasks become ready when they are due, in that order."""
+        for due, task_id in ((3.0, 1), (1.0, 2), (2.0, 3)):
+            self.queue.schedule(task_at(due, task_id))
+        self.assertEqual(self.queue.next_time(), 1.0)
+        self.assertEqual(self.queue.collect(2.0), [])
+        self.assertEqual((self.queue.ready, self.taken()), (2, [2, 3]))
+        self.assertEqual(self.queue.next_time(), 3.0)
+
+    def test_nothing_to_do(self) -> None:
+        """An empty queue is never to be woken."""
+        self.assertEqual((self.queue.next_time(), self.queue.collect(9.0), self.queue.take()), (math.inf, [], None))
+
+    def test_together(self) -> None:
+        """Those due within a tick are handled together."""
+        self.queue.schedule(task_at(1.0, 1))
+        self.queue.schedule(task_at(1.0 + TICK / 2, 2))
+        self.queue.collect(1.0)
+        self.assertEqual(self.queue.ready, 2)
+
+    def test_alternate(self) -> None:
+        """Uploads and polls alternate, so that neither starves."""
+        for task_id in (1, 2, 3):
+            self.queue.schedule(task_at(0.0, task_id))
+        for task_id in (11, 12):
+            self.queue.schedule(task_at(0.0, task_id, state=State.POLL, retry_id="a"))
+        self.queue.collect(0.0)
+        self.assertEqual(self.taken(), [11, 1, 12, 2, 3])
+
+    def test_stale(self) -> None:
+        """A task that was rescheduled, held or removed isn't taken at its old time."""
+        for task_id in (1, 2, 3, 4):
+            self.queue.schedule(task_at(1.0, task_id))
+        self.queue.schedule(task_at(5.0, 1))
+        self.queue.remove(2)
+        self.queue.hold(task_at(1.0, 3, state=State.READY, result=0.5, finished_at=1.0))
+        self.queue.collect(1.0)
+        self.assertEqual(self.taken(), [4])
+        self.assertEqual(self.queue.next_time(), 5.0)
+
+    def test_removed_while_ready(self) -> None:
+        """So with one that is ready."""
+        for task_id in (1, 2):
+            self.queue.schedule(task_at(1.0, task_id))
+        self.queue.collect(1.0)
+        self.assertTrue(self.queue.remove(1))
+        self.assertFalse(self.queue.remove(1))
+        self.assertEqual(self.taken(), [2])
+
+    def test_current(self) -> None:
+        """A task is current until another state of it comes, or it is removed."""
+        first, second = task_at(1.0), task_at(2.0)
+        self.queue.schedule(first)
+        self.assertTrue(self.queue.is_current(first))
+        self.queue.hold(second)
+        self.assertEqual((self.queue.is_current(first), self.queue.get(1)), (False, second))
+
+
+class DeadlineTests(SynchronousTestCase):
+    """Tasks that got nowhere for too long."""
+
+    def test_when_due(self) -> None:
+        """One whose deadline has come when it is due is late, not ready."""
+        queue = TaskQueue(POLICY)
+        queue.schedule(task_at(100.0))
+        self.assertEqual([task.id for task in queue.collect(100.0)], [1])
+        self.assertEqual(queue.ready, 0)
+
+    def test_while_ready(self) -> None:
+        """One that waits for a free request is late at its deadline, for which the queue wants to be woken."""
+        queue = TaskQueue(POLICY)
+        queue.schedule(task_at(1.0, 1))
+        queue.schedule(task_at(1.0, 2, since=50.0))
+        self.assertEqual(queue.collect(1.0), [])
+        self.assertEqual(queue.next_time(), 100.0)
+        self.assertEqual([task.id for task in queue.collect(100.0)], [1])
+        self.assertEqual(queue.next_time(), 150.0)
+
+
+class WindowTests(SynchronousTestCase):
+    """What is in memory, and what is left to the store."""
+
+    def loaded(self, *dues: float, window: int = 4, is_last: bool = False) -> TaskQueue:
+        queue = TaskQueue(POLICY, window)
+        queue.load([task_at(due, n) for n, due in enumerate(dues, 1)], is_last)
+        return queue
+
+    def test_room(self) -> None:
+        """There is room until memory is half full, and none to fill once the store has no more."""
+        self.assertEqual(TaskQueue(POLICY, 4).room(), 4)
+        self.assertEqual([self.loaded(*range(n)).room() for n in (1, 2, 3, 4)], [3, 2, 0, 0])
+        self.assertEqual(self.loaded(1.0, is_last=True).room(), 0)
+
+    def test_horizon(self) -> None:
+        """The next page begins behind the last task of this one; tasks in memory are not loaded twice."""
+        queue = self.loaded(1.0, 2.0)
+        self.assertEqual(queue.horizon, (2.0, 2))
+        newer = task_at(9.0, 2)
+        queue.hold(newer)
+        queue.load([task_at(2.0, 2), task_at(3.0, 3)], is_last=False)
+        self.assertEqual((queue.get(2), queue.horizon), (newer, (3.0, 3)))
+
+    def test_new_when_full(self) -> None:
+        """A new task goes to memory if it is due before the horizon, and otherwise waits in the store."""
+        queue = self.loaded(1.0, 2.0, 3.0, 4.0)
+        queue.add(task_at(9.0, 8))
+        queue.add(task_at(2.5, 9))
+        self.assertIsNone(queue.get(8))
+        self.assertIsNotNone(queue.get(9))
+
+    def test_new_when_all_was_loaded(self) -> None:
+        """When memory is full and had everything, the horizon comes back to just before the new task."""
+        queue = self.loaded(1.0, 2.0, 3.0, 4.0, is_last=True)
+        queue.add(task_at(9.0, 8))
+        self.assertEqual((queue.get(8), queue.horizon), (None, (9.0, 7)))
+
+    def test_evict(self) -> None:
+        """Over the window, a task due behind the horizon is to be evicted, and one due before it isn't."""
+        queue = self.loaded(1.0, 2.0, window=2)
+        queue.add(task_at(1.5, 3))
+        self.assertEqual([queue.must_evict(task_at(due, 3)) for due in (1.9, 2.1)], [False, True])
+        queue.remove(1)
+        self.assertFalse(queue.must_evict(task_at(2.1, 3)))
+
+    @given(st.lists(st.tuples(st.integers(0, 50), st.booleans()), max_size=40), st.integers(1, 6))
+    def test_none_forgotten(self, steps: list[tuple[int, bool]], window: int) -> None:
+        """Whatever comes and goes, a task that is not in memory lies behind the horizon."""
+        queue, stored = TaskQueue(POLICY, window), {}
+        for task_id, (due, load) in enumerate(steps, 1):
+            task = stored[task_id] = task_at(float(due), task_id)
+            queue.add(task)
+            if load and (room := queue.room()):
+                behind = sorted((t for t in stored.values() if queue.is_behind_horizon(t)), key=lambda t: (t.due, t.id))
+                queue.load(behind[:room], is_last=len(behind) < room)
+            for task in stored.values():
+                self.assertTrue(queue.get(task.id) is not None or queue.is_behind_horizon(task))
