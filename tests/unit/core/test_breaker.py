@@ -66,7 +66,7 @@ class BreakerTests(SynchronousTestCase):
         """Exchanges that began before it opened are no failed probes."""
         breaker = self.opened()
         for now in (100.5, 101.9):
-            breaker.failure(now, after=1000.0)
+            breaker.failure(now, retry_after=1000.0)
         self.assertEqual(breaker.probe_at, 102.0)
         breaker.failure(102.0)
         self.assertEqual(breaker.probe_at, 106.0)

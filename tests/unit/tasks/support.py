@@ -7,7 +7,6 @@ from twisted.trial.unittest import SynchronousTestCase
 from merlind.core.outcome import Scored, TaskError
 from merlind.core.task import Task
 from merlind.tasks.intake import Limits, OverCapacity
-from merlind.tasks.results import Status
 from tests.unit.support import Core
 
 NO = TaskError("upstream_422", "no face")
@@ -33,9 +32,9 @@ class TasksCase(SynchronousTestCase):
         self.core.settle()
         return task
 
-    def find(self, task_id: int) -> Status | None:
-        status: Status | None = self.core.now(self.core.results.find(task_id))
-        return status
+    def find(self, task_id: int) -> Any:
+        """Its status, or None."""
+        return self.core.now(self.core.results.find(task_id))
 
     def full(self, size: int = MB) -> str:
         """Why there is no room."""

@@ -87,8 +87,7 @@ class WaitTests(TasksCase):
     def wait(self, task: Task, name: str) -> "Deferred[None]":
         """A waiter that leaves its name in ``woken``."""
         waiter = self.core.results.wait(task.id)
-        waiter.addCallback(lambda _: self.woken.append(name))
-        waiter.addErrback(lambda failure: failure.trap(CancelledError))
+        waiter.addCallbacks(lambda _: self.woken.append(name), lambda failure: failure.trap(CancelledError))
         return waiter
 
     def waited(self) -> "tuple[Task, Deferred[None], Deferred[None]]":
@@ -105,7 +104,7 @@ class WaitTests(TasksCase):
         self.core.reactor.run_for(2)
         self.assertEqual(self.woken, [])
         last = self.core.results.wait(task.id)
-        last.addCallback(lambda _: self.woken.append(str(self.core.results.peek(task.id).result)))
+        last.addCallback(lambda _: self.woken.append(str(self.find(task.id).result)))
         self.upstream.one.answer(Scored(0.5))
         self.core.settle()
         self.assertEqual(sorted(self.woken), ["0.5", "one", "other"])
@@ -144,7 +143,7 @@ class WaitTests(TasksCase):
 
         for name in ("one", "other"):
             waiters.append(self.core.results.wait(task.id))
-            waiters[-1].addCallback(lambda _, name=name: wake(name)).addErrback(lambda f: f.trap(CancelledError))
+            waiters[-1].addCallbacks(lambda _, name: wake(name), lambda f: f.trap(CancelledError), (name,))
         self.upstream.one.answer(Scored(0.5))
         self.core.settle()
         self.assertEqual(len(self.woken), 1)

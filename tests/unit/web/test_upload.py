@@ -7,10 +7,10 @@ from pathlib import Path
 
 from hypothesis import given
 from hypothesis import strategies as st
+from merlind.tasks.gateway import Reservation
 from twisted.trial.unittest import SynchronousTestCase
 
 from merlind.storage.photos.spool import Spool, Staged
-from merlind.tasks.gateway import Reservation
 from merlind.web.response import HTTPError
 from merlind.web.upload import FORM_OVERHEAD, PhotoForm, boundary_of
 from tests.unit.support import JPEG
