@@ -6,9 +6,9 @@ The rules are those of docs/contract.md, "Names and photos" and "Errors" in "Pub
 from twisted.logger import Logger
 
 from merlind.core.images import SNIFF, image_type
+from merlind.core.interfaces import StagedPhoto
 from merlind.core.names import normal_name
-from merlind.storage.photos.spool import Staged
-from merlind.tasks.gateway import Reservation
+from merlind.tasks.intake import Reservation
 from merlind.web.multipart import (
     BadBoundary,
     FormPart,
@@ -62,9 +62,9 @@ class PhotoForm:
 
     _log = Logger()
 
-    def __init__(self, boundary: bytes, upload: Reservation, max_photo_bytes: int) -> None:
+    def __init__(self, boundary: bytes, reservation: Reservation, max_photo_bytes: int) -> None:
         self._reader = FormReader(boundary, _RULES)
-        self._upload = upload
+        self._reservation = reservation
         self._max_photo_bytes = max_photo_bytes
         self._room = max_photo_bytes + FORM_OVERHEAD
         self._field: str | None = None
@@ -93,7 +93,7 @@ class PhotoForm:
         if len(fitting) < len(data):
             raise _too_large(self._max_photo_bytes)
 
-    def finish(self) -> tuple[str, Staged, str]:
+    def finish(self) -> tuple[str, StagedPhoto, str]:
         """Return the name, the staged photo and its media type, now that the body has ended."""
         try:
             self._reader.close()
@@ -107,19 +107,20 @@ class PhotoForm:
         except ValueError as error:
             raise HTTPError(problem(422, "bad_name", str(error))) from None
         assert self._media_type is not None, "a photo that ended has a type"
-        staged = self._upload.staging.finish()
-        self._upload.close()
-        return name, staged, self._media_type
+        photo = self._reservation.photo
+        photo.finish()
+        self._reservation.close()
+        return name, photo, self._media_type
 
     def discard(self) -> None:
         """Delete what came in, and give the room back."""
         try:
-            self._upload.staging.discard()
+            self._reservation.photo.discard()
         except OSError as error:
             # The next start deletes it.
             self._log.error("a photo could not be removed: {why}", why=error.strerror)
         finally:
-            self._upload.close()
+            self._reservation.close()
 
     def _begin_part(self, part: FormPart) -> None:
         field = part.name
@@ -150,10 +151,10 @@ class PhotoForm:
         self._keep(data)
 
     def _keep(self, data: bytes) -> None:
-        staging = self._upload.staging
-        if staging.size + len(data) > self._max_photo_bytes:
+        photo = self._reservation.photo
+        if photo.size + len(data) > self._max_photo_bytes:
             raise _too_large(self._max_photo_bytes)
-        staging.write(data)
+        photo.write(data)
 
     def _judge_photo(self) -> bytes:
         """Find the photo's type by its first bytes, and return them."""

@@ -10,6 +10,7 @@ import os
 import sqlite3
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +25,10 @@ from merlind.core.interfaces import PhotoMissing, Submission
 from merlind.core.outcome import Outcome
 from merlind.core.task import Photo, Policy, State, Task
 from merlind.daemon.clock import ServiceClock
-from merlind.storage.photos.spool import Spool, Staged
+from merlind.storage.photos.spool import Spool
+from merlind.storage.photos.staging import SpooledPhoto
 from merlind.storage.sqlite import database
+from merlind.storage.sqlite.engine import SqliteEngine
 from merlind.storage.store import Store
 from merlind.tasks.counts import LiveCounts
 from merlind.tasks.eraser import Eraser
@@ -155,7 +158,8 @@ def make_pool(*args: Any, watch: Watch | None = None, **kwargs: Any) -> Connecti
         return connection
 
     pool = ConnectionPool(*args, factory=connect, **kwargs)
-    pool.threadpool = FakeThreadPool(kwargs["cp_reactor"])
+    thread: Any = FakeThreadPool(kwargs["cp_reactor"])
+    pool.threadpool = thread
     return pool
 
 
@@ -254,6 +258,7 @@ class Core:
         self.epoch = EPOCH
         self.path = Path(test.mktemp()).absolute()
         self.path.mkdir(parents=True)
+        flush_nothing(test)
         self.policy = Policy(poll_interval, give_up_after, jitter)
         self.limits = limits or Limits(100_000, 0, 512, 2**30)
         self.concurrency = concurrency
@@ -267,7 +272,7 @@ class Core:
 
     def _start(self) -> None:
         file = self.path / "tasks.sqlite"
-        database.prepare(file)
+        prepare_fast(file)
         self.clock = ServiceClock(
             self.reactor, database.service_time(file), wall=lambda: self.epoch + self.reactor.seconds()
         )
@@ -275,22 +280,13 @@ class Core:
         self.spool = Spool(self.path / "spool", self.sync_all)
         self.spool.prepare()
         self.watch = Watch()
-        self.pool = make_pool(
-            "sqlite3",
-            str(file),
-            check_same_thread=False,
-            isolation_level=None,
-            cp_min=1,
-            cp_max=1,
-            cp_openfun=configure_fast,
-            cp_reactor=self.reactor,
-            watch=self.watch,
-        )
+        self.pool = open_pool(file, self.reactor, self.watch)
         self._pools = [*getattr(self, "_pools", []), self.pool]
         if not self._opened:
             self._opened = True
             self.test.addCleanup(lambda: [pool.close() for pool in self._pools if pool.connections])
-        self.store = Store(self.pool, self.spool, self.clock, lambda: self.ids(), self.broken.append)
+        self.engine = SqliteEngine(self.pool, self.spool, lambda: self.ids())
+        self.store = Store(self.engine, self.clock.now, self.broken.append)
         self.upstream = FakeUpstream(self.reactor)
         self.breaker = Breaker(self.concurrency, self.policy.poll_interval, self.policy.jitter)
         self.counts = LiveCounts()
@@ -337,10 +333,11 @@ class Core:
         self.settle()
         return self.test.successResultOf(deferred)
 
-    def stage(self, photo: bytes = JPEG) -> Staged:
-        staging = self.spool.stage()
-        staging.write(photo)
-        return staging.finish()
+    def stage(self, photo: bytes = JPEG) -> SpooledPhoto:
+        staged = self.spool.stage()
+        staged.write(photo)
+        staged.finish()
+        return staged
 
     def submission(self, name: str = "Anna", photo: bytes = JPEG, user: str = "") -> Submission:
         return Submission(user, name, self.stage(photo), "image/jpeg")
@@ -420,10 +417,34 @@ class Wire:
         return self.transport.disconnecting or self.transport.disconnected
 
 
+def flush_nothing(test: SynchronousTestCase) -> None:
+    """Let photos be flushed in no time: no power is lost in a unit test."""
+    test.patch(os, "fsync", lambda descriptor: None)
+
+
+_empty_database = b""
+
+
+def prepare_fast(file: Path) -> None:
+    """As merlind prepares the database, but that a new one is a copy: to make each anew costs some flushes."""
+    global _empty_database
+    if not _empty_database:
+        database.prepare(file)
+        _empty_database = file.read_bytes()
+    elif not file.exists():
+        file.write_bytes(_empty_database)
+    database.prepare(file)
+
+
 def configure_fast(connection: sqlite3.Connection) -> None:
     """As merlind configures a connection, but for the flush of each commit: no power is lost in a unit test."""
     database.configure(connection)
     connection.execute("PRAGMA synchronous = OFF").fetchall()
+
+
+def open_pool(file: Path, reactor: Reactor, watch: Watch) -> ConnectionPool:
+    """The pool of a database, as merlind opens it, but for the thread and the flushes."""
+    return database.open_pool(file, reactor, partial(make_pool, watch=watch), configure_fast)
 
 
 def open_files() -> set[str]:

@@ -1,9 +1,15 @@
 """The database file: made, checked and opened. Everything here runs before the reactor, or in the pool's thread."""
 
 import sqlite3
+from collections.abc import Callable
 from contextlib import closing
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
+
+from twisted.enterprise.adbapi import ConnectionPool
+
+from merlind.storage.sqlite.errors import DatabaseUnusable as DatabaseUnusable
 
 VERSION = 1
 """The version of the schema that this merlind reads and writes."""
@@ -14,10 +20,6 @@ OLDEST_SQLITE = (3, 33, 0)
 _SMALLEST = 512  # bytes: SQLite takes less for an empty database, and it may be anything
 
 _APPLICATION_ID = 0x6D65726C  # "merl"
-
-
-class DatabaseUnusable(Exception):
-    """The file is not a database of ours, or of a version that we don't know. It was left as it was."""
 
 
 def prepare(path: Path) -> None:
@@ -68,24 +70,40 @@ def _create(path: Path) -> None:
 
 
 def configure(connection: sqlite3.Connection) -> None:
-    """Set what every connection needs: a commit that survives a power loss, and no remains of what was deleted."""
+    """Set what every connection needs: commits that survive a power loss, and no remains of what was deleted."""
     for pragma in (
         "journal_mode = WAL",
         "synchronous = FULL",
         "secure_delete = ON",
-        "wal_autocheckpoint = 0",  # SQLite passes over a checkpoint that failed; the store makes its own, and doesn't
-        "cache_size = -65536",  # KiB: random task numbers touch pages all over the tree
+        "wal_autocheckpoint = 0",  # SQLite ignores a checkpoint that failed; the engine makes its own, and doesn't
+        "cache_size = -65536",  # KiB: random task ids touch pages all over the tree
         "temp_store = MEMORY",
-        "busy_timeout = 5000",  # a backup may hold the lock for a moment
+        "busy_timeout = 5000",  # ms: a backup may hold the lock for a moment
     ):
         connection.execute(f"PRAGMA {pragma}").fetchall()
 
 
-def service_time(path: Path) -> float:
-    """The service time at the last commit, in seconds: where the next run's service time begins.
+def open_pool(
+    path: Path,
+    reactor: Any,
+    make_pool: Callable[..., ConnectionPool] = ConnectionPool,
+    configure: Callable[[sqlite3.Connection], None] = configure,
+) -> ConnectionPool:
+    """Return a pool of one connection and one thread over a prepared database; it connects when it is first used."""
+    return make_pool(
+        "sqlite3",
+        str(path),
+        check_same_thread=False,
+        isolation_level=None,
+        cp_min=1,
+        cp_max=1,
+        cp_openfun=configure,
+        cp_reactor=reactor,
+    )
 
-    Raises DatabaseUnusable.
-    """
+
+def service_time(path: Path) -> float:
+    """Return the service time at the last commit, in seconds: the next run's begins there. Raises DatabaseUnusable."""
     try:
         with closing(sqlite3.connect(path)) as connection:
             return float(connection.execute("SELECT now FROM clock").fetchone()[0])

@@ -1,20 +1,21 @@
-"""Tasks as rows in SQLite: each function is a statement or two within somebody else's transaction, and blocks.
+"""Tasks as rows of SQLite: each function is a statement or two within the caller's transaction, and blocks.
 
-Many tasks go into one statement where they can: the interpreter's lock is given up with each, and waited for.
+Many tasks go into one statement where they can: each execution gives up the interpreter's lock, and waits for it.
 """
 
 import json
+import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
-from merlind.core.interfaces import DedupKey, TaskCounts
+from merlind.core.interfaces import Cursor, DedupKey, TaskCounts
 from merlind.core.outcome import TaskError
 from merlind.core.task import Photo, State, Task
 
 T = TypeVar("T")
 
-MOST = 32
-"""The most rows of a statement: each number of them is a statement of its own, and sqlite3 keeps 128 prepared."""
+MAX_ROWS = 32
+"""The most rows that one statement writes: each number of rows is a statement of its own, and sqlite3 caches 128."""
 
 _NAMES = (
     "id", "user", "name", "sha256", "size", "media_type", "state", "since", "due", "retry_id", "attempts", "trouble",
@@ -23,53 +24,51 @@ _NAMES = (
 _CHANGING = _NAMES.index("state")
 _COLUMNS = ", ".join(_NAMES)
 _SETTINGS = ", ".join(f"{name} = new.column{number}" for number, name in enumerate(_NAMES[_CHANGING:], 2))
-_BY_ID = f"SELECT {_COLUMNS} FROM task WHERE id = ?"
-_BY_IDS = f"SELECT {_COLUMNS} FROM task WHERE id IN (SELECT value FROM json_each(?))"
-_PAGE = f"SELECT {_COLUMNS} FROM task WHERE finished IS NULL AND (due, id) > (?, ?) ORDER BY due, id LIMIT ?"
+_THESE = "(SELECT value FROM json_each(?))"
+_GET = f"SELECT {_COLUMNS} FROM task WHERE id IN {_THESE}"
+_UNFINISHED = f"SELECT {_COLUMNS} FROM task WHERE finished IS NULL AND (due, id) > (?, ?) ORDER BY due, id LIMIT ?"
+_FINISHED = f"SELECT {_COLUMNS} FROM task WHERE finished IS NOT NULL AND finished <= ? ORDER BY finished LIMIT ?"
 _OLDEST = "SELECT min(since) FROM task INDEXED BY task_due WHERE finished IS NULL"
-_OLD = f"SELECT {_COLUMNS} FROM task WHERE finished IS NOT NULL AND finished <= ? ORDER BY finished LIMIT ?"
-
-
-class Cursor(Protocol):
-    """What is used of a database cursor."""
-
-    connection: Any
-
-    def execute(self, sql: str, parameters: Sequence[Any] = ...) -> "Cursor": ...
-    def fetchone(self) -> Any: ...
-    def fetchall(self) -> list[Any]: ...
+# By id: the index of unfinished tasks would have to be read as a whole.
+_STILL_UNFINISHED = f"SELECT id FROM task NOT INDEXED WHERE finished IS NULL AND id IN {_THESE}"
 
 
 # Writing.
 
 
 def portions(values: Sequence[T]) -> Iterator[Sequence[T]]:
-    """The same in as many as one statement takes at a time."""
-    for start in range(0, len(values), MOST):
-        yield values[start : start + MOST]
+    """Split what is to be written into as many as one statement takes."""
+    for start in range(0, len(values), MAX_ROWS):
+        yield values[start : start + MAX_ROWS]
 
 
-def insert(cursor: Cursor, tasks: Sequence[Task]) -> None:
-    """Add up to MOST tasks; sqlite3.IntegrityError if one of their numbers is taken, and then none is added."""
+def insert(cursor: sqlite3.Cursor, tasks: Sequence[Task]) -> None:
+    """Add up to MAX_ROWS tasks. Raises sqlite3.IntegrityError if an id is taken, and adds none then."""
     cursor.execute(f"INSERT INTO task ({_COLUMNS}) {_values(len(tasks), len(_NAMES))}", _flat(map(_row, tasks)))
 
 
-def update(cursor: Cursor, tasks: Iterable[Task]) -> None:
-    """Record what changes of tasks: where they stand. Of one that comes twice the last counts; none is added."""
+def update(cursor: sqlite3.Cursor, tasks: Iterable[Task]) -> set[int]:
+    """Record what can change of tasks; of one that comes twice, the last counts. Returns the ids of unknown tasks."""
+    unknown: set[int] = set()
     for some in portions(list({task.id: task for task in tasks}.values())):
         new = _values(len(some), 1 + len(_NAMES) - _CHANGING)
         cursor.execute(
             f"UPDATE task SET {_SETTINGS} FROM ({new}) AS new WHERE task.id = new.column1",
             _flat((task.id, *_row(task)[_CHANGING:]) for task in some),
         )
+        if cursor.rowcount < len(some):
+            ids = [task.id for task in some]
+            unknown.update(set(ids).difference(get(cursor, ids)))
+    return unknown
 
 
-def erase(cursor: Cursor, task_id: int) -> None:
-    """Delete a task."""
-    cursor.execute("DELETE FROM task WHERE id = ?", (task_id,))
+def delete(cursor: sqlite3.Cursor, task_ids: list[int]) -> None:
+    """Delete tasks."""
+    if task_ids:
+        cursor.execute(f"DELETE FROM task WHERE id IN {_THESE}", (json.dumps(task_ids),))
 
 
-def record_time(cursor: Cursor, now: float) -> None:
+def record_time(cursor: sqlite3.Cursor, now: float) -> None:
     """Record the service time, in seconds."""
     cursor.execute("UPDATE clock SET now = ?", (now,))
 
@@ -77,10 +76,10 @@ def record_time(cursor: Cursor, now: float) -> None:
 # Reading.
 
 
-def dedup_key(cursor: Cursor, wanted: Sequence[DedupKey]) -> dict[DedupKey, Task]:
-    """Those tasks that are the same as what is wanted."""
+def find(cursor: sqlite3.Cursor, keys: Sequence[DedupKey]) -> dict[DedupKey, Task]:
+    """Return the tasks that there are of these dedup keys."""
     found: dict[DedupKey, Task] = {}
-    for some in portions(wanted):
+    for some in portions(keys):
         cursor.execute(
             f"SELECT {_COLUMNS} FROM ({_values(len(some), 3)}) AS wanted CROSS JOIN task "
             "ON (sha256, user, name) = (wanted.column1, wanted.column2, wanted.column3)",
@@ -91,58 +90,51 @@ def dedup_key(cursor: Cursor, wanted: Sequence[DedupKey]) -> dict[DedupKey, Task
     return found
 
 
-def by_id(cursor: Cursor, task_id: int) -> Task | None:
-    """The task of a number."""
-    row = cursor.execute(_BY_ID, (task_id,)).fetchone()
-    return None if row is None else _task(row)
-
-
-def by_ids(cursor: Cursor, task_ids: list[int]) -> dict[int, Task]:
-    """The tasks of some numbers, as far as there are any."""
-    rows = cursor.execute(_BY_IDS, (json.dumps(task_ids),)).fetchall()
+def get(cursor: sqlite3.Cursor, task_ids: list[int]) -> dict[int, Task]:
+    """Return the tasks that there are of these ids."""
+    rows = cursor.execute(_GET, (json.dumps(task_ids),)).fetchall()
     return {row[0]: _task(row) for row in rows}
 
 
-def page(cursor: Cursor, after: tuple[float, int], limit: int) -> list[Task]:
-    """The next unfinished tasks in order of (due, id), behind the place ``after``."""
-    return [_task(row) for row in cursor.execute(_PAGE, (*after, limit)).fetchall()]
+def list_unfinished(cursor: sqlite3.Cursor, after: Cursor, limit: int) -> list[Task]:
+    """Return the next unfinished tasks behind a position, in order of (due, id)."""
+    return [_task(row) for row in cursor.execute(_UNFINISHED, (*after, limit)).fetchall()]
 
 
-def ended_by(cursor: Cursor, finished_before: float, limit: int) -> list[Task]:
-    """The tasks that were over first, of those that were before a time of the wall clock."""
-    return [_task(row) for row in cursor.execute(_OLD, (finished_before, limit)).fetchall()]
+def list_finished(cursor: sqlite3.Cursor, before: float, limit: int) -> list[Task]:
+    """Return the tasks that finished first, of those that finished by a wall-clock time."""
+    return [_task(row) for row in cursor.execute(_FINISHED, (before, limit)).fetchall()]
 
 
-def oldest(cursor: Cursor) -> float | None:
-    """The service time since which the oldest unfinished task is worked on."""
+def oldest_unfinished(cursor: sqlite3.Cursor) -> float | None:
+    """Return the smallest ``since`` of all unfinished tasks."""
     since: float | None = cursor.execute(_OLDEST).fetchone()[0]
     return since
 
 
-def unfinished(cursor: Cursor, task_id: int) -> bool:
-    """Whether there is such a task, and it isn't over."""
-    cursor.execute("SELECT 1 FROM task WHERE id = ? AND finished IS NULL", (task_id,))
-    return cursor.fetchone() is not None
+def still_unfinished(cursor: sqlite3.Cursor, task_ids: list[int]) -> set[int]:
+    """Return those of the ids whose task is there and unfinished."""
+    return {row[0] for row in cursor.execute(_STILL_UNFINISHED, (json.dumps(task_ids),)).fetchall()}
 
 
-def count(cursor: Cursor) -> TaskCounts:
+def count(cursor: sqlite3.Cursor) -> TaskCounts:
     """Count the tasks."""
-    # Sums over an index, without a sort: this is the first thing after a start that others wait for.
-    going_on, uploads, photo_bytes = cursor.execute(
+    # Sums over indexes, without a sort: after a start, others wait for this first.
+    unfinished, uploads, photo_bytes = cursor.execute(
         f"SELECT count(*), count(*) FILTER (WHERE state = '{State.UPLOAD}'), total(size) "
         "FROM task INDEXED BY task_due WHERE finished IS NULL"
     ).fetchone()
-    over, ready = cursor.execute(
+    finished, ready = cursor.execute(
         f"SELECT count(*), count(*) FILTER (WHERE state = '{State.READY}') "
         "FROM task INDEXED BY task_finished WHERE finished IS NOT NULL"
     ).fetchone()
-    tasks = {
+    by_state = {
         State.UPLOAD.value: uploads,
-        State.POLL.value: going_on - uploads,
+        State.POLL.value: unfinished - uploads,
         State.READY.value: ready,
-        State.FAILED.value: over - ready,
+        State.FAILED.value: finished - ready,
     }
-    return TaskCounts(tasks, int(photo_bytes))
+    return TaskCounts(by_state, int(photo_bytes))
 
 
 # Rows and values.

@@ -118,7 +118,7 @@ class ClientCase(SynchronousTestCase):
         """A task whose photo lies in the spool."""
         staged = self.core.stage(photo)
         task = make_task(7, photo=type(PHOTO)(staged.sha256(), staged.size, "image/jpeg"), **changes)
-        self.core.spool.place([(staged, 7)])
+        self.core.spool.commit([(staged, 7)])
         return task
 
     def poll(self, retry_id: str = "a-b") -> "Deferred[Outcome]":

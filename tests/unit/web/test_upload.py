@@ -7,10 +7,13 @@ from pathlib import Path
 
 from hypothesis import given
 from hypothesis import strategies as st
-from merlind.tasks.gateway import Reservation
+from merlind.tasks.intake import Reservation
 from twisted.trial.unittest import SynchronousTestCase
 
-from merlind.storage.photos.spool import Spool, Staged
+from merlind.core.interfaces import StagedPhoto
+from merlind.storage.photos.spool import Spool
+from merlind.storage.photos.staging import SpooledPhoto
+from merlind.tasks.intake import Reservation
 from merlind.web.response import HTTPError
 from merlind.web.upload import FORM_OVERHEAD, PhotoForm, boundary_of
 from tests.unit.support import JPEG
@@ -60,11 +63,14 @@ class FormCase(SynchronousTestCase):
             raise
         return name, self.content(staged), media_type
 
-    def content(self, staged: Staged) -> bytes:
+    def content(self, staged: StagedPhoto) -> bytes:
         """What was staged, taken out of the spool."""
-        content = Path(staged.path).read_bytes()
-        self.assertEqual((staged.size, staged.sha256()), (len(content), hashlib.sha256(content).digest()))
-        os.unlink(staged.path)
+        assert isinstance(staged, SpooledPhoto)
+        digest = staged.sha256()
+        staged.commit_to(self.spool.path(1))
+        content = Path(self.spool.path(1)).read_bytes()
+        self.assertEqual((staged.size, digest), (len(content), hashlib.sha256(content).digest()))
+        self.spool.remove(1)
         return content
 
     def outcome(self, *pieces: bytes, limit: int = LIMIT) -> tuple[str, bytes, str] | str:

@@ -1,0 +1,105 @@
+"""What can be asked of a store: one small class for each kind of operation.
+
+An engine does all operations of one kind that follow each other in a batch together. Each class says whether its kind
+writes, and its rank: a batch is done in the order of ranks, and in the order of asking within a rank.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from merlind.core.interfaces import Cursor, Submission
+from merlind.core.task import Task
+
+# A task that just failed restarts if it is sent again in the same batch, so saves come before accepts.
+_SAVES, _ACCEPTS, _OTHERS = range(3)
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """One thing that is asked of the store. Its class is its kind; the docstring of each says what its result is."""
+
+    writes: ClassVar[bool]
+    rank: ClassVar[int] = _OTHERS
+
+
+@dataclass(frozen=True, slots=True)
+class Accept(Operation):
+    """Find or create the task of a submission: an Accepted."""
+
+    writes = True
+    rank = _ACCEPTS
+    submission: Submission
+
+
+@dataclass(frozen=True, slots=True)
+class Save(Operation):
+    """Record a task's progress: whether the task is still there."""
+
+    writes = True
+    rank = _SAVES
+    task: Task
+
+
+@dataclass(frozen=True, slots=True)
+class Get(Operation):
+    """Look a task up: the Task, or None."""
+
+    writes = False
+    task_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class Delete(Operation):
+    """Erase a user's task: the Task that it was, or None."""
+
+    writes = True
+    task_id: int
+    user: str
+
+
+@dataclass(frozen=True, slots=True)
+class Unfinished(Operation):
+    """Page through the unfinished tasks in order of (due, id): a list of Task."""
+
+    writes = False
+    after: Cursor
+    limit: int
+
+
+@dataclass(frozen=True, slots=True)
+class Count(Operation):
+    """Count the tasks: a TaskCounts."""
+
+    writes = False
+
+
+@dataclass(frozen=True, slots=True)
+class OldestUnfinished(Operation):
+    """Find when the oldest unfinished task began: its ``since``, or None."""
+
+    writes = False
+
+
+@dataclass(frozen=True, slots=True)
+class Expire(Operation):
+    """Delete the tasks that finished first, before a wall-clock time: a list of the Task that they were."""
+
+    writes = True
+    finished_before: float
+    limit: int
+
+
+@dataclass(frozen=True, slots=True)
+class SweepPhotos(Operation):
+    """Delete those photos whose task is finished or unknown: None."""
+
+    writes = True
+    task_ids: Sequence[int]
+
+
+@dataclass(frozen=True, slots=True)
+class Check(Operation):
+    """Write to the database and to the spool, and leave nothing: None."""
+
+    writes = True

@@ -1,0 +1,138 @@
+"""Tasks as rows, many at a time, in a real database."""
+
+import sqlite3
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from merlind.core.task import Photo, State, Task
+from merlind.storage.sqlite import database, statements
+from merlind.storage.sqlite.statements import MAX_ROWS
+from tests.unit.support import EPOCH, make_task
+
+MANY = 2 * MAX_ROWS + 3
+"""More than two statements take."""
+
+
+def numbered(number: int, **changes: Any) -> Task:
+    """A task that is like no other."""
+    return make_task(number, name=f"Anna {number}", photo=Photo(b"%032d" % number, number, "image/png"), **changes)
+
+
+class StatementCase(SynchronousTestCase):
+    """A connection whose statements are listed in ``executed``."""
+
+    def setUp(self) -> None:
+        path = Path(self.mktemp())
+        database.prepare(path)
+        self.connection = sqlite3.connect(path, isolation_level=None)
+        self.addCleanup(self.connection.close)
+        self.cursor = self.connection.cursor()
+        self.executed: list[str] = []
+        self.connection.set_trace_callback(self.executed.append)
+
+    def insert(self, count: int) -> list[Task]:
+        tasks = [numbered(number) for number in range(1, count + 1)]
+        for some in statements.portions(tasks):
+            statements.insert(self.cursor, some)
+        self.executed.clear()
+        return tasks
+
+    def get(self, task_id: int) -> Task | None:
+        return statements.get(self.cursor, [task_id]).get(task_id)
+
+    def plan(self) -> str:
+        """How SQLite does the first statement that was executed."""
+        return str(self.connection.execute(f"EXPLAIN QUERY PLAN {self.executed[0]}").fetchall())
+
+
+class WriteTests(StatementCase):
+    """What is written is read, whatever the number of statements."""
+
+    def test_portions(self) -> None:
+        """As many as a statement takes, then the rest, and nothing of nothing."""
+        self.assertEqual([len(some) for some in statements.portions(range(MANY))], [MAX_ROWS, MAX_ROWS, 3])
+        self.assertEqual(list(statements.portions([])), [])
+
+    def test_insert_all_or_none(self) -> None:
+        """If one of the ids is taken, none of the tasks is added."""
+        self.insert(1)
+        self.assertRaises(sqlite3.IntegrityError, statements.insert, self.cursor, [numbered(2), make_task(1)])
+        self.assertIsNone(self.get(2))
+
+    def test_update(self) -> None:
+        """Each gets its own values; the last counts; no task is made; what can't change doesn't."""
+        tasks = self.insert(MANY)
+        changed = [replace(task, attempts=task.id, last_error=f"{task.id}") for task in tasks[1:]]
+        other = replace(changed[0], name="x", user="x", photo=tasks[0].photo, attempts=77)
+        statements.update(self.cursor, [*changed, numbered(999), other])
+        self.assertEqual(self.get(1), tasks[0])
+        self.assertEqual(self.get(2), replace(changed[0], attempts=77))
+        found = statements.get(self.cursor, list(range(3, 999)))
+        self.assertEqual(found, {task.id: task for task in changed[1:]})
+        self.assertIsNone(self.get(999))
+
+    def test_update_returns_the_unknown(self) -> None:
+        """Tasks that aren't there are told, in whichever of the statements they are; it costs a query only then."""
+        tasks = self.insert(MANY)
+        self.assertEqual(statements.update(self.cursor, tasks), set())
+        self.assertEqual([sql.split()[0] for sql in self.executed], ["UPDATE"] * 3)
+        statements.delete(self.cursor, [2, MANY])
+        self.executed.clear()
+        self.assertEqual(statements.update(self.cursor, [*tasks, numbered(999)]), {2, MANY, 999})
+        self.assertEqual(statements.update(self.cursor, []), set())
+        self.assertEqual([sql.split()[0] for sql in self.executed], ["UPDATE", "SELECT", "UPDATE", "UPDATE", "SELECT"])
+
+    def test_update_by_id(self) -> None:
+        """No update reads all tasks."""
+        (task,) = self.insert(1)
+        statements.update(self.cursor, [task])
+        self.assertIn("SEARCH task USING INTEGER PRIMARY KEY", self.plan())
+        self.assertNotIn("SCAN task", self.plan())
+
+    def test_exact(self) -> None:
+        """Numbers are kept to their last bit."""
+        (task,) = self.insert(1)
+        exact = replace(task, since=0.1 + 0.2, due=EPOCH + 1e-6, attempts=2**40)
+        statements.update(self.cursor, [exact])
+        self.assertEqual(self.get(1), exact)
+
+    def test_delete(self) -> None:
+        """Many are deleted by their ids in one statement; none cost none."""
+        tasks = self.insert(MANY)
+        statements.delete(self.cursor, [task.id for task in tasks[1:]] + [999])
+        self.assertEqual(len(self.executed), 1)
+        self.assertIn("SEARCH task USING INTEGER PRIMARY KEY", self.plan())
+        self.assertEqual([self.get(1), self.get(2), self.get(MANY)], [tasks[0], None, None])
+        self.executed.clear()
+        statements.delete(self.cursor, [])
+        self.assertEqual(self.executed, [])
+
+
+class ReadTests(StatementCase):
+    """What is looked for is found, by an index."""
+
+    def test_get(self) -> None:
+        """Those that there are, by their ids."""
+        tasks = self.insert(MANY)
+        self.assertEqual(statements.get(self.cursor, [3, 999, MANY]), {3: tasks[2], MANY: tasks[-1]})
+        self.assertIn("SEARCH task USING INTEGER PRIMARY KEY", self.plan())
+
+    def test_find(self) -> None:
+        """A task is found by photo, user and name together."""
+        tasks = self.insert(MANY)
+        keys = [(task.photo.sha256, task.user, task.name) for task in tasks]
+        strange = [(sha256, user, name + "x") for sha256, user, name in keys]
+        found = statements.find(self.cursor, [*keys, *strange, (keys[0][0], keys[0][1], keys[1][2])])
+        self.assertEqual(found, dict(zip(keys, tasks, strict=True)))
+        self.assertIn("USING INDEX task_same (sha256=? AND user=? AND name=?)", self.plan())
+
+    def test_still_unfinished(self) -> None:
+        """Of these ids, those whose task is there and unfinished; no other task is read."""
+        tasks = self.insert(3)
+        statements.update(self.cursor, [replace(tasks[1], state=State.READY, result=0.5, finished_at=1.0)])
+        self.executed.clear()
+        self.assertEqual(statements.still_unfinished(self.cursor, [1, 2, 3, 999]), {1, 3})
+        self.assertIn("SEARCH task USING INTEGER PRIMARY KEY", self.plan())
