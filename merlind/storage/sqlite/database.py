@@ -1,72 +1,69 @@
-"""The database file: made, checked and opened. Everything here runs before the reactor, or in the pool's thread."""
+"""The database file: made or upgraded, checked, and opened for the engine.
+
+Blocks: everything here runs before the reactor does, or in the pool's thread.
+"""
 
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
-from importlib.resources import files
+from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any
 
 from twisted.enterprise.adbapi import ConnectionPool
 
+from merlind.storage.sqlite import migrations
 from merlind.storage.sqlite.errors import DatabaseUnusable as DatabaseUnusable
-
-VERSION = 1
-"""The version of the schema that this merlind reads and writes."""
+from merlind.storage.sqlite.migrations import APPLICATION_ID, SCHEMA
 
 OLDEST_SQLITE = (3, 33, 0)
 """The first SQLite that knows UPDATE FROM."""
 
+VERSION = len(migrations.read_scripts())
+"""The version of the schema that this merlind reads and writes."""
+
 _SMALLEST = 512  # bytes: SQLite takes less for an empty database, and it may be anything
 
-_APPLICATION_ID = 0x6D65726C  # "merl"
 
+def prepare(path: Path, schema: Traversable = SCHEMA) -> None:
+    """Make the database if it isn't there, upgrade it if it is older than the schema, and see that we can use it.
 
-def prepare(path: Path) -> None:
-    """Make the database if it isn't there, and see that it is one we can use.
-
-    Raises DatabaseUnusable, without having changed anything.
+    Raises DatabaseUnusable, and then the database is as it was.
     """
     if sqlite3.sqlite_version_info < OLDEST_SQLITE:
         wanted = ".".join(map(str, OLDEST_SQLITE))
         raise DatabaseUnusable(f"this Python has SQLite {sqlite3.sqlite_version}; merlind needs {wanted} or newer")
+    scripts = migrations.read_scripts(schema)
+    newest = len(scripts)
     if not path.exists() or path.stat().st_size == 0:
-        _create(path)
+        migrations.create(path, scripts, configure)
         return
-    try:
-        # Reading alone: a file that isn't ours must not get as much as a log beside it. Without one that a crash left,
-        # the file is all there is, and "immutable" keeps SQLite from making one.
-        log = path.with_name(f"{path.name}-wal")
-        how = "mode=ro" if log.exists() else "mode=ro&immutable=1"
-        connection = sqlite3.connect(f"{path.absolute().as_uri()}?{how}", uri=True)
-        try:
-            application_id = connection.execute("PRAGMA application_id").fetchone()[0]
-            version = connection.execute("PRAGMA user_version").fetchone()[0]
-            tables = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]
-        finally:
-            connection.close()
-    except sqlite3.Error as error:
-        raise DatabaseUnusable(f"{path} is not a database that can be read ({error})") from None
+    application_id, version, tables = _identify(path)
     if application_id == 0 and tables == 0 and path.stat().st_size >= _SMALLEST:
-        _create(path)
-    elif application_id != _APPLICATION_ID:
+        migrations.create(path, scripts, configure)
+    elif application_id != APPLICATION_ID:
         raise DatabaseUnusable(f"{path} is a database, but not one of merlind's")
-    elif version > VERSION:
-        raise DatabaseUnusable(f"{path} is of version {version}; this merlind knows versions up to {VERSION}")
+    elif not 1 <= version <= newest:
+        raise DatabaseUnusable(f"{path} is of version {version}; this merlind knows versions up to {newest}")
+    elif version < newest:
+        migrations.upgrade(path, version, scripts, configure)
 
 
-def _create(path: Path) -> None:
-    schema = files("merlind.storage.sqlite").joinpath(f"schema/{VERSION}.sql").read_text("utf-8")
+def _identify(path: Path) -> tuple[int, int, int]:
+    """Return application_id, version and number of tables of a database, without changing anything."""
+    # Read-only: a file that isn't ours must not get as much as a log beside it. Where a crash left no log, the file is
+    # all there is, and "immutable" keeps SQLite from making one.
+    log = path.with_name(f"{path.name}-wal")
+    mode = "mode=ro" if log.exists() else "mode=ro&immutable=1"
     try:
-        with closing(sqlite3.connect(path, isolation_level=None)) as connection:
-            path.chmod(0o600)
-            configure(connection)
-            connection.executescript(
-                f"BEGIN IMMEDIATE;\n{schema}\n"
-                f"PRAGMA application_id = {_APPLICATION_ID};\nPRAGMA user_version = {VERSION};\nCOMMIT;"
+        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?{mode}", uri=True)) as connection:
+            return (
+                connection.execute("PRAGMA application_id").fetchone()[0],
+                connection.execute("PRAGMA user_version").fetchone()[0],
+                connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0],
             )
     except sqlite3.Error as error:
-        raise DatabaseUnusable(f"{path} cannot be made ({error})") from None
+        raise DatabaseUnusable(f"{path} is not a database that can be read ({error})") from None
 
 
 def configure(connection: sqlite3.Connection) -> None:

@@ -1,4 +1,4 @@
-"""The database file: made, known again, and left alone when it isn't ours."""
+"""The database file: made, recognised, and left alone when it isn't ours."""
 
 import os
 import sqlite3
@@ -8,12 +8,12 @@ from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from merlind.storage.sqlite import database
+from merlind.storage.sqlite import database, migrations
 from merlind.storage.sqlite.database import DatabaseUnusable, configure, prepare, service_time
 
 
 class DatabaseTests(SynchronousTestCase):
-    """prepare() and what it leaves."""
+    """What prepare() makes, takes and refuses."""
 
     def setUp(self) -> None:
         self.folder = Path(self.mktemp())
@@ -21,7 +21,7 @@ class DatabaseTests(SynchronousTestCase):
         self.file = self.folder / "tasks.sqlite"
 
     def execute(self, *statements: str) -> list[tuple[object, ...]]:
-        """Run statements over a connection of their own; the last one's rows."""
+        """Execute statements on a connection of their own; returns the rows of the last one."""
         rows: list[tuple[object, ...]] = []
         with closing(sqlite3.connect(self.file, isolation_level=None)) as connection:
             for statement in statements:
@@ -29,7 +29,7 @@ class DatabaseTests(SynchronousTestCase):
         return rows
 
     def assert_ours(self) -> None:
-        """The file is a database of this version, with nothing beside it."""
+        """The file is a new database of this version, with nothing beside it."""
         self.assertEqual(os.listdir(self.folder), ["tasks.sqlite"])
         self.assertEqual(self.execute("PRAGMA application_id"), [(0x6D65726C,)])
         self.assertEqual(self.execute("PRAGMA user_version"), [(database.VERSION,)])
@@ -37,7 +37,7 @@ class DatabaseTests(SynchronousTestCase):
         self.assertEqual(self.execute("PRAGMA journal_mode"), [("wal",)])
 
     def assert_refused(self, reason: str) -> None:
-        """It is refused with a line that names file and reason, and is byte for byte and second for second the same."""
+        """It is refused with one line that names the file and the reason, and is left as it was, to the byte."""
         before = self.file.read_bytes(), self.file.stat(), os.listdir(self.folder)
         error = self.assertRaises(DatabaseUnusable, prepare, self.file)
         self.assertIn(str(self.file), str(error))
@@ -49,15 +49,15 @@ class DatabaseTests(SynchronousTestCase):
         self.assertEqual(before[1].st_mode, after[1].st_mode)
         self.assertEqual(before[2], after[2])
 
-    def test_too_old(self) -> None:
-        """An SQLite that doesn't know our statements is refused, and nothing made."""
+    def test_too_old_an_sqlite(self) -> None:
+        """An SQLite that doesn't know our statements is refused, and nothing is made."""
         self.patch(sqlite3, "sqlite_version_info", (3, 32, 9))
         error = self.assertRaises(DatabaseUnusable, prepare, self.file)
         self.assertIn("merlind needs 3.33.0 or newer", str(error))
         self.assertEqual(os.listdir(self.folder), [])
 
     def test_made(self) -> None:
-        """Where there is none, or one without a byte, it is made, for us alone."""
+        """Where there is none, or an empty file, it is made, for us alone."""
         prepare(self.file)
         self.assertEqual(stat.S_IMODE(self.file.stat().st_mode), 0o600)
         self.assert_ours()
@@ -66,13 +66,13 @@ class DatabaseTests(SynchronousTestCase):
         self.assert_ours()
 
     def test_made_in_an_empty_database(self) -> None:
-        """So it is in a database that holds nothing: that is what a crash while it was made leaves."""
+        """So it is in a database without tables: a crash while it was made leaves that."""
         self.execute("PRAGMA journal_mode = WAL")
         self.assertNotEqual(self.file.stat().st_size, 0)
         prepare(self.file)
         self.assert_ours()
 
-    def test_known_again(self) -> None:
+    def test_recognised(self) -> None:
         """One of ours is left as it is."""
         prepare(self.file)
         self.execute("UPDATE clock SET now = 42.5")
@@ -89,7 +89,7 @@ class DatabaseTests(SynchronousTestCase):
         self.assertIs(type(service_time(self.file)), float)
 
     def test_after_a_crash(self) -> None:
-        """One of ours with its log beside it, as a crash leaves it, is taken, and what was committed is there."""
+        """One of ours with the log that a crash left beside it is usable, and what was committed is there."""
         prepare(self.file)
         crashed = self.folder / "crashed"
         crashed.mkdir()
@@ -103,13 +103,13 @@ class DatabaseTests(SynchronousTestCase):
         self.assertEqual(service_time(crashed / "tasks.sqlite"), 7.0)
 
     def test_garbage(self) -> None:
-        """What is no database is refused."""
+        """A file that is no database is refused."""
         for content in (b"xx", b"garbage " * 1000, b"SQLite format 3\0" + b"\xff" * 4096):
             self.file.write_bytes(content)
             self.assert_refused("is not a database that can be read")
 
     def test_cut_short(self) -> None:
-        """So is one of ours of which only a piece is left."""
+        """One of ours of which only a part is left is refused."""
         prepare(self.file)
         content = self.file.read_bytes()
         for size in (50, 100, 4096):
@@ -117,7 +117,7 @@ class DatabaseTests(SynchronousTestCase):
             self.assert_refused("is not a database that can be read")
 
     def test_other_application(self) -> None:
-        """So is somebody else's, with their number or without one."""
+        """Somebody else's is refused, with an application id or without one."""
         self.execute("CREATE TABLE t (a)")
         self.assert_refused("not one of merlind's")
         self.file.unlink()
@@ -126,11 +126,12 @@ class DatabaseTests(SynchronousTestCase):
         self.execute("PRAGMA journal_mode = WAL")
         self.assert_refused("not one of merlind's")
 
-    def test_newer(self) -> None:
-        """So is one of a version that we don't know."""
+    def test_unknown_version(self) -> None:
+        """A newer version is refused, and so is none."""
         prepare(self.file)
-        self.execute("PRAGMA user_version = 2")
-        self.assert_refused("is of version 2; this merlind knows versions up to 1")
+        for version in (database.VERSION + 1, 0):
+            self.execute(f"PRAGMA user_version = {version}")
+            self.assert_refused(f"is of version {version}; this merlind knows versions up to {database.VERSION}")
 
     def test_directory(self) -> None:
         """A directory in its place is refused."""
@@ -140,18 +141,18 @@ class DatabaseTests(SynchronousTestCase):
         self.assertIn("is not a database that can be read", str(error))
 
     def test_not_to_be_made(self) -> None:
-        """Nor can one be made in a folder that isn't there."""
+        """None can be made in a folder that isn't there."""
         error = self.assertRaises(DatabaseUnusable, prepare, self.folder / "nowhere" / "tasks.sqlite")
         self.assertIn("cannot be made", str(error))
 
     def test_all_or_nothing(self) -> None:
-        """A schema that fails half-way leaves a database that holds nothing, and that the next start takes."""
-        self.patch(database, "_APPLICATION_ID", "1; SELECT junk()")
+        """A schema that fails half-way leaves a database without tables, which the next start uses."""
+        self.patch(migrations, "APPLICATION_ID", "1; SELECT junk()")
         error = self.assertRaises(DatabaseUnusable, prepare, self.file)
         self.assertIn("cannot be made", str(error))
         self.assertEqual(self.execute("SELECT count(*) FROM sqlite_schema"), [(0,)])
 
-    def test_connection(self) -> None:
+    def test_configure(self) -> None:
         """Each connection flushes every commit, and overwrites what is deleted."""
         prepare(self.file)
         with closing(sqlite3.connect(self.file, isolation_level=None)) as connection:
