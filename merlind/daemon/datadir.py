@@ -1,4 +1,4 @@
-"""The data directory: made, kept from other users, and held by one process at a time."""
+"""The data directory: made for us alone, and locked by one process at a time."""
 
 import fcntl
 import os
@@ -6,11 +6,11 @@ from pathlib import Path
 
 
 class DataDirUnusable(Exception):
-    """The directory can't be used; the message says why."""
+    """The directory can't be used. The message is one line that says why."""
 
 
 class DataDir:
-    """A directory (made with mode 0700) of ``tasks.sqlite`` and ``spool/``, locked while this process lives."""
+    """A directory that holds ``tasks.sqlite`` and ``spool/``, made with mode 0700, and locked by ``acquire``."""
 
     def __init__(self, path: Path) -> None:
         self.path = path.absolute()
@@ -19,7 +19,7 @@ class DataDir:
         self._lock = -1
 
     def acquire(self) -> None:
-        """Make and lock it. Raises DataDirUnusable."""
+        """Make it if needed, and lock it until ``release`` or the end of the process. Raises DataDirUnusable."""
         try:
             self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._lock = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -32,7 +32,7 @@ class DataDir:
             raise DataDirUnusable(f"{self.path} can't be used: {error.strerror}") from None
 
     def release(self) -> None:
-        """Let go of it."""
+        """Unlock it. May be called again, or without ``acquire``."""
         if self._lock >= 0:
             os.close(self._lock)
             self._lock = -1

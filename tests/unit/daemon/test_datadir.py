@@ -1,4 +1,4 @@
-"""The data directory: one process at a time, and nobody else's business."""
+"""The data directory: for one process at a time, and for us alone."""
 
 import os
 import stat
@@ -11,7 +11,7 @@ from tests.unit.support import open_files
 
 
 class DataDirTests(SynchronousTestCase):
-    """Made, locked, let go of."""
+    """Made, locked, unlocked."""
 
     def setUp(self) -> None:
         self.path = Path(self.mktemp())
@@ -32,7 +32,7 @@ class DataDirTests(SynchronousTestCase):
         self.assertEqual(data_dir.spool, self.path.absolute() / "spool")
 
     def test_second(self) -> None:
-        """A second one is refused, in one line, as long as the first holds it; and leaves no file open."""
+        """A second process is refused with one line while the first has the lock, and leaves no file open."""
         first = self.acquired()
         for _ in range(2):
             before = len(os.listdir("/proc/self/fd"))
@@ -43,7 +43,7 @@ class DataDirTests(SynchronousTestCase):
         self.acquired()
 
     def test_release(self) -> None:
-        """It may be let go of more than once, and without having been held."""
+        """It may be unlocked more than once, or without a lock."""
         data_dir = self.acquired()
         self.assertIn(str((self.path / "lock").resolve()), open_files())
         data_dir.release()
@@ -52,7 +52,7 @@ class DataDirTests(SynchronousTestCase):
         DataDir(self.path).release()
 
     def test_unusable(self) -> None:
-        """A file in its place is told in one line, and so is a lock that can't be opened."""
+        """A file in its place is refused with one line, and so is a lock that can't be opened."""
         self.path.write_bytes(b"")
         error = self.assertRaises(DataDirUnusable, DataDir(self.path).acquire)
         self.assertEqual(str(error), f"{self.path.absolute()} can't be used: File exists")

@@ -1,5 +1,6 @@
--- Version 1 of merlind's database.
--- Times: since and due are seconds of service time (time during which merlind ran); finished is the wall clock's epoch.
+-- From nothing to version 1 of merlind's database. A script runs within a transaction, so it has none of its own.
+-- since and due are seconds of service time, which counts only while merlind runs; finished is seconds since the epoch.
+-- trouble is why the last request to the upstream failed (Task.last_error), finished is Task.finished_at.
 CREATE TABLE task (
     id INTEGER PRIMARY KEY,
     user TEXT NOT NULL,
@@ -21,13 +22,13 @@ CREATE TABLE task (
     CHECK ((state = 'ready') = (result IS NOT NULL))
 );
 
--- One task for one user, name and photo. The digest comes first because it tells rows apart soonest.
+-- One task for each user, name and photo. The digest comes first because it tells rows apart soonest.
 CREATE UNIQUE INDEX task_same ON task (sha256, user, name);
 
--- What is unfinished, in due order; the further columns let the counts be read from the index alone.
+-- Unfinished tasks, in the order in which they are due; with the other columns, this index alone answers a count.
 CREATE INDEX task_due ON task (due, id, since, size, state) WHERE finished IS NULL;
 
--- What is over, in the order in which retention ends it.
+-- Finished tasks, in the order in which they expire.
 CREATE INDEX task_finished ON task (finished, state) WHERE finished IS NOT NULL;
 
 -- The service time at the last commit.
