@@ -80,18 +80,9 @@ def build(
     # What is kept.
     photos = Spool(data_dir.spool, trusted_syncfs())
     photos.prepare()
-    pool = make_pool(
-        "sqlite3",
-        str(data_dir.database),
-        check_same_thread=False,
-        isolation_level=None,
-        cp_min=1,
-        cp_max=1,
-        cp_openfun=database.configure,
-        cp_reactor=reactor,
-    )
-    engine = SqliteEngine(pool, photos, clock, partial(next, _random_task_ids()))
-    store = Store(engine, clock, on_broken)
+    pool = database.open_pool(data_dir.database, reactor, make_pool)
+    engine = SqliteEngine(pool, photos, partial(next, _random_task_ids()))
+    store = Store(engine, clock.now, on_broken)
 
     # What becomes of a task.
     policy = Policy(settings.poll_interval, settings.give_up_after, jitter)

@@ -238,7 +238,8 @@ class Core:
     """Everything of merlind that knows no HTTP, over a real database and spool and a fake upstream.
 
     ``transitions`` lists the (before, after) that the scheduler reported, ``broken`` the reports of the store that the
-    disk failed. A step of the wall clock is a change of ``epoch``. ``restart`` is a kill and a new start on the same directory.
+    disk failed. A step of the wall clock is a change of ``epoch``. ``restart`` is a kill and a new start on the same
+    directory.
     """
 
     def __init__(

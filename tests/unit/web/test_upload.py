@@ -7,7 +7,6 @@ from pathlib import Path
 
 from hypothesis import given
 from hypothesis import strategies as st
-from merlind.tasks.intake import Reservation
 from twisted.trial.unittest import SynchronousTestCase
 
 from merlind.core.interfaces import StagedPhoto
