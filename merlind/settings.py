@@ -1,29 +1,66 @@
-"""What can be set."""
+"""What can be set, with units, and how it is fitted to what the process may use. Knows nothing of the command line."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 EMBEDDED = "embedded"
-"""The upstream that is the stand-in, inside this process."""
+"""The value of ``upstream`` that means the stand-in, inside this process."""
+
+MAX_REFUSED_CONNECTIONS = 128
+"""How many connections past ``max_connections``, at once, get a response that says so; more are closed without one."""
+
+OWN_FILES = 24
+"""How many files merlind has open besides connections, uploads and requests to the upstream."""
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What can be set; the options' names, with their units."""
+    """The settings of one merlind; each is named after its option."""
 
     listen: list[str]
+    """Where to serve the public: Twisted server endpoints, such as ``tcp:8000``."""
     admin: str | None
+    """Where to serve health and metrics, as an endpoint; None serves them nowhere."""
     upstream: str
+    """The URL of the scoring API, or EMBEDDED."""
     data_dir: Path
+    """The directory of the database and the photos."""
     poll_interval: float
+    """Seconds between two polls for one task."""
     upstream_timeout: float
+    """Seconds for one request to the upstream, from connecting to the response's last byte."""
     upstream_concurrency: int
+    """The most requests to the upstream in flight."""
     give_up_after: float
+    """Seconds of service time after which an unfinished task fails."""
     retention: float
+    """Seconds that a finished task is kept."""
     max_photo_bytes: int
+    """The largest photo, in bytes."""
     max_pending: int
+    """The most unfinished tasks."""
     max_connections: int
+    """The most open connections on the public listener."""
     max_uploads: int
+    """The most active uploads."""
     max_upload_bytes: int
+    """The most bytes of all active uploads together."""
     min_rate: int
+    """The slowest that a body may come in, in bytes a second."""
     min_free_bytes: int
+    """The room to leave on the disk, in bytes."""
+
+
+def fit_open_files(settings: Settings, files: int) -> Settings:
+    """Return the settings with as many connections, uploads and requests as ``files`` open files allow."""
+    concurrency = min(settings.upstream_concurrency, max(1, files // 8))
+    # A request to the upstream has a connection and a photo open.
+    room = max(2, files - OWN_FILES - 2 * concurrency)
+    uploads = min(settings.max_uploads, max(1, room // 4))
+    room = max(1, (room - uploads) // 2, room - uploads - MAX_REFUSED_CONNECTIONS)
+    return replace(
+        settings,
+        upstream_concurrency=concurrency,
+        max_uploads=uploads,
+        max_connections=min(settings.max_connections, room),
+    )

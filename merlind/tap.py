@@ -1,22 +1,27 @@
-"""The twistd plugin's side: the options, and the service that they make."""
+"""``twistd merlind``: its options, and how the process and the service start."""
 
-import gc
+import os
 import re
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from hyperlink import EncodedURL
 from twisted.application.service import IService
 
+from merlind.daemon import process
+from merlind.daemon.clock import use_monotonic_time
+from merlind.daemon.datadir import DataDir, DataDirUnusable
 from merlind.daemon.options import EnvironmentOptions, Option, count, endpoint, seconds
-from merlind.settings import EMBEDDED, Settings
+from merlind.settings import EMBEDDED, Settings, fit_open_files
+from merlind.storage.sqlite import database
 
 _VISIBLE = re.compile(r"[\x21-\x7e]+")
 
 
 def upstream(text: str) -> str:
-    """The word ``embedded``, or an http or https URL."""
+    """Read the word ``embedded``, or an http or https URL."""
     if text == EMBEDDED:
         return text
     try:
@@ -47,16 +52,16 @@ class Options(EnvironmentOptions):
             upstream,
         ),
         Option("data-dir", "./merlind-data", "The directory of the database and the photos.", Path),
-        Option("poll-interval", "2", "Seconds between two questions for one task.", seconds(0.01)),
-        Option("upstream-timeout", "30", "Seconds for one whole exchange with the upstream.", seconds(0.01)),
-        Option("upstream-concurrency", "32", "The most exchanges at once.", count(1)),
-        Option("give-up-after", "86400", "Seconds after which a task that got nowhere fails.", seconds(0.01)),
-        Option("retention", "2592000", "Seconds for which a finished task is remembered.", seconds(0.0)),
+        Option("poll-interval", "2", "Seconds between two polls for one task.", seconds(0.01)),
+        Option("upstream-timeout", "30", "Seconds for one whole request to the upstream.", seconds(0.01)),
+        Option("upstream-concurrency", "32", "The most requests to the upstream in flight.", count(1)),
+        Option("give-up-after", "86400", "Seconds after which an unfinished task fails.", seconds(0.01)),
+        Option("retention", "2592000", "Seconds that a finished task is kept.", seconds(0.0)),
         Option("max-photo-bytes", "10485760", "The largest photo, in bytes.", count(1)),
         Option("max-pending", "100000", "The most unfinished tasks; past it, 503.", count(1)),
         Option("max-connections", "20000", "The most open connections; past it, 503.", count(1)),
-        Option("max-uploads", "512", "The most uploads in hand; past it, 503.", count(1)),
-        Option("max-upload-bytes", "1073741824", "The most bytes of uploads in hand; past it, 503.", count(1)),
+        Option("max-uploads", "512", "The most active uploads; past it, 503.", count(1)),
+        Option("max-upload-bytes", "1073741824", "The most bytes of all active uploads; past it, 503.", count(1)),
         Option("min-rate", "8192", "The slowest that a body may come in, in bytes a second.", count(1)),
         Option("min-free-bytes", "268435456", "The room to leave on the disk, in bytes; below it, 503.", count(0)),
         Option(
@@ -66,27 +71,41 @@ class Options(EnvironmentOptions):
             lambda text: None if text == "none" else endpoint(text),
         ),
     )
-    flags = (("log-json", "Log a line of JSON for each event."),)
+    flags = (("log-json", "Log one line of JSON for each event."),)
 
-    def opt_listen(self, value: str) -> None:
+    def opt_listen(self, description: str) -> None:
         """Where to serve: an endpoint such as tcp:8000; may be given more than once. [default: tcp:8000, or
         $MERLIND_LISTEN, separated by spaces]"""
-        self.add_repeated("listen", value)
+        self.add("listen", description)
 
 
 def make_settings(options: Options) -> Settings:
-    """The options' values as settings."""
-    names = {option.name: option.name.replace("-", "_") for option in options.declared}
-    return Settings(**{field: options[name] for name, field in names.items()})
+    """Return the options' values as settings."""
+    return Settings(**{option.name.replace("-", "_"): options[option.name] for option in options.declared})
 
 
 def makeService(options: Options) -> IService:
-    """merlind as these options want it. Ends the start with one line if it can't be."""
-    # Nothing that is imported is garbage, and looking for some among it takes a fourteenth of the start.
-    gc.disable()
-    try:
-        from merlind.daemon.process import make_service
+    """Prepare the process and make the service in it. Raises SystemExit, with one line that says why it can't."""
+    # Late, because both import the reactor, and twistd loads this module before it chooses one.
+    from twisted.internet import reactor
 
-        return make_service(make_settings(options), options["log-json"], options.parent or {})
-    finally:
-        gc.enable()
+    from merlind.service import MerlindService
+
+    os.umask(0o077)
+    use_monotonic_time(reactor)
+    process.shorten_pauses()
+    settings = fit_open_files(make_settings(options), process.raise_open_files())
+    data_dir = DataDir(settings.data_dir)
+    try:
+        data_dir.acquire()
+        database.prepare(data_dir.database)
+        service = MerlindService(reactor, settings, data_dir, partial(process.die, reactor))
+    except (DataDirUnusable, database.DatabaseUnusable) as error:
+        raise SystemExit(f"merlind: {error}") from None
+    except OSError as error:
+        raise SystemExit(f"merlind: {error.filename or data_dir.path} can't be used: {error.strerror}") from None
+    log = service.log_observer = process.make_log(reactor, options["log-json"], options.parent or {})
+    if log is not None:
+        reactor.addSystemEventTrigger("during", "shutdown", log.end)
+    process.limit_stop(reactor)
+    return service

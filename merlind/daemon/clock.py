@@ -1,4 +1,4 @@
-"""The two times merlind knows: the wall clock's, and its own, which no step of the wall clock can move."""
+"""The two times that merlind knows: the wall clock's, and service time, which no step of the wall clock can change."""
 
 import time
 from collections.abc import Callable
@@ -8,10 +8,11 @@ from twisted.internet.interfaces import IReactorTime
 
 
 class ServiceClock:
-    """Service time: the seconds that merlind has run, all its runs together.
+    """Service time: the seconds that merlind has run, summed over all its runs.
 
-    Due times and patience are counted in it, so that neither a step of the wall clock nor a time of being switched
-    off makes a storm of polls, a stall, or a task that is given up unasked.
+    ``start`` is where the last run ended, ``wall`` returns the wall clock's time. Due times and deadlines are in
+    service time: neither a step of the wall clock nor time spent switched off causes a storm of polls, a stall, or
+    tasks that fail before their time.
     """
 
     def __init__(self, reactor: IReactorTime, start: float = 0.0, wall: Callable[[], float] = time.time) -> None:
@@ -19,20 +20,19 @@ class ServiceClock:
         self._start = start
         self._began: float | None = None
         self.wall = wall
-        """The wall clock's time, in seconds since the epoch."""
+        """Return the wall clock's time, in seconds since the epoch."""
 
     def now(self) -> float:
-        """The service time, in seconds. It runs from the first look at it."""
+        """Return the service time, in seconds. It starts to run with the first call."""
         if self._began is None:
             self._began = self._reactor.seconds()
         return self._start + self._reactor.seconds() - self._began
 
 
 def use_monotonic_time(reactor: object) -> None:
-    """Let the reactor's timers follow the monotonic clock.
+    """Make the reactor's timers follow the monotonic clock. Call it before any timer is set.
 
-    Twisted's follow the wall clock: after a step back of 30 seconds they stand still for 30 seconds. To be called
-    before any timer is set.
+    Twisted's timers follow the wall clock: after a step back of 30 seconds they stop for 30 seconds.
     """
     if isinstance(reactor, ReactorBase) and not reactor.getDelayedCalls():
         reactor.seconds = time.monotonic

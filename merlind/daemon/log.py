@@ -1,4 +1,7 @@
-"""The log's lines, as text or as JSON. Made for many lines: Twisted's own text observer takes 30 µs for each."""
+"""The log's lines, as text or as JSON, and the observer that writes them many at a time.
+
+Twisted's own text observer takes 30 µs for each line, which is as much as a status request takes.
+"""
 
 import json
 import time
@@ -10,27 +13,28 @@ from twisted.logger import ILogObserver, LogEvent, LogLevel, formatEvent
 from zope.interface import implementer
 
 FLUSH_DELAY = 0.1
-"""Seconds that a line of no urgency may stay in memory; what warns is written at once."""
+"""Seconds that a line may stay in memory; warnings and errors are written at once."""
 
 MAX_WAITING = 1000
 """The most lines that stay in memory."""
 
-# Told apart by identity: to compare two levels goes through all of them.
+# Matched by identity: comparing two LogLevels scans all of them.
 _URGENT = frozenset({LogLevel.warn, LogLevel.error, LogLevel.critical})
 
 
 def text_line(event: LogEvent) -> str:
-    """An event as Twisted's text logs have it: time, where it is from, its level, what it says; a traceback if any."""
-    when = _local_time(int(event.get("log_time", 0)))
+    """Render an event as Twisted's text logs do: time, namespace, level and message, and a traceback if it has one."""
+    when = time.strftime("%Y-%m-%dT%H:%M:%S%z", time.localtime(int(event.get("log_time", 0))))
     line = f"{when} [{event.get('log_namespace', '-')}#{_level(event)}] {_message(event)}\n"
     failure = event.get("log_failure")
     return line if failure is None else line + failure.getTraceback()
 
 
 def json_line(event: LogEvent) -> str:
-    """An event as one line of JSON.
+    """Render an event as one line of JSON.
 
-    Keys: time (seconds since the epoch), level, system, message; task if the event has one; traceback if it has one.
+    Keys: ``time`` (seconds since the epoch), ``level``, ``system``, ``message``; ``task`` and ``traceback`` if the
+    event has them.
     """
     line = {
         "time": round(event.get("log_time", 0.0), 6),
@@ -48,9 +52,9 @@ def json_line(event: LogEvent) -> str:
 
 @implementer(ILogObserver)
 class LineLog:
-    """An observer that writes each event to ``stream`` as ``render`` makes it, many at a time.
+    """An observer that writes to ``stream`` what ``render`` makes of each event, many lines at a time.
 
-    They wait here and not in the stream, which may have no buffer (PYTHONUNBUFFERED) and then writes each by itself.
+    The lines wait here and not in the stream's buffer: with PYTHONUNBUFFERED it has none.
     """
 
     def __init__(self, reactor: IReactorTime, stream: TextIO, render: Callable[[LogEvent], str]) -> None:
@@ -62,7 +66,7 @@ class LineLog:
         self._ending = False
 
     def end(self) -> None:
-        """Write each line at once from here on: no timer goes off any more, and a signal may end the process."""
+        """Write what waits, and each further line at once: the process ends, and no timer fires any more."""
         self._ending = True
         self._write()
 
@@ -89,22 +93,11 @@ def _level(event: LogEvent) -> str:
 
 
 def _message(event: LogEvent) -> str:
-    """What an event says, on one line."""
+    """Return an event's message, on one line."""
     template = event.get("log_format")
     if template is not None and event.get("log_namespace", "").startswith("merlind."):
-        # Our own templates use no more than str.format knows, and formatEvent takes ten times as long.
+        # Our own templates need no more than str.format, and formatEvent takes ten times as long.
         message = str(template.format_map(event))
     else:
         message = formatEvent(event)
-    return message.replace("\n", " ").replace("\r", " ") if not message.isprintable() else message
-
-
-_told: tuple[int, str] = (-1, "")
-
-
-def _local_time(seconds: int) -> str:
-    """The local time, made once a second."""
-    global _told
-    if _told[0] != seconds:
-        _told = (seconds, time.strftime("%Y-%m-%dT%H:%M:%S%z", time.localtime(seconds)))
-    return _told[1]
+    return message if message.isprintable() else message.replace("\n", " ").replace("\r", " ")

@@ -1,4 +1,4 @@
-"""What is counted, by prometheus_client in a registry of our own. Knows nothing of what counts."""
+"""The metrics of one merlind, in a prometheus_client registry of its own. It knows nothing of who counts."""
 
 from collections.abc import Callable
 
@@ -8,7 +8,7 @@ _LATENCIES = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5,
 
 
 class Metrics:
-    """The counters of one merlind."""
+    """Counters and histograms, and gauges that are read when they are shown."""
 
     def __init__(self) -> None:
         registry = self._registry = CollectorRegistry()
@@ -31,12 +31,12 @@ class Metrics:
             buckets=_LATENCIES,
             registry=registry,
         )
-        # Finding the child of some labels takes longer than counting in it.
+        # prometheus_client takes longer to find the child of some labels than to count in it.
         self._exchange_children: dict[tuple[str, str], tuple[Counter, Histogram]] = {}
         self._request_children: dict[tuple[bytes, int], Counter] = {}
 
     def request(self, method: bytes, code: int) -> None:
-        """Count an answer. Methods that we don't know share one label, or a client could make up endless ones."""
+        """Count a response. Unknown methods share one label: a client could make up endless ones."""
         child = self._request_children.get((method, code))
         if child is None:
             known = method if method in {b"GET", b"HEAD", b"POST", b"DELETE", b"OPTIONS"} else b"other"
@@ -46,7 +46,7 @@ class Metrics:
         child.inc()
 
     def exchange(self, kind: str, outcome: str, seconds: float) -> None:
-        """Count an exchange with the upstream that took ``seconds``."""
+        """Count a request to the upstream that took ``seconds``."""
         children = self._exchange_children.get((kind, outcome))
         if children is None:
             children = self._exchanges.labels(kind, outcome), self._exchange_seconds.labels(kind)
@@ -55,15 +55,15 @@ class Metrics:
         children[1].observe(seconds)
 
     def gauge(self, name: str, text: str, read: Callable[[], float]) -> None:
-        """A value that is read when it is asked for."""
+        """Define a value that ``read`` returns when the metrics are shown."""
         Gauge(name, text, registry=self._registry).set_function(read)
 
     def gauges(self, name: str, text: str, label: str, read: dict[str, Callable[[], float]]) -> None:
-        """Values of one name, told apart by a label, that are read when they are asked for."""
+        """Define values of one name, one for each value of ``label``."""
         gauge = Gauge(name, text, [label], registry=self._registry)
         for value, function in read.items():
             gauge.labels(value).set_function(function)
 
     def exposition(self) -> bytes:
-        """All of it in the Prometheus text format."""
+        """Return all metrics in the Prometheus text format."""
         return generate_latest(self._registry)

@@ -1,146 +1,145 @@
-"""Command-line options that an environment variable can set too; both plugins build theirs on this."""
+"""Command-line options that environment variables can set too; both plugins build theirs on this."""
 
 import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, NoReturn
+from functools import partial
+from typing import Any, ClassVar, NoReturn, cast
 
+from twisted.internet.endpoints import serverFromString
 from twisted.python import usage
 
 from merlind import __version__
-from merlind.daemon.listen import check
-
-Parse = Callable[[str], Any]
 
 
 @dataclass(frozen=True)
 class Option:
-    """One option: its long name, its default as one would type it, what it says in ``--help``, and how it is read.
+    """An option: its long name, its default as one would type it, its line in ``--help``, and how its text is read.
 
-    ``parse`` turns the text into the value and raises ValueError, with a message for a person, if it can't.
+    ``coerce`` raises ValueError, with a message for people, for a text that it can't read.
     """
 
     name: str
     default: str
     help: str
-    parse: Parse = str
+    coerce: Callable[[str], Any] = str
+
+    def read(self, source: str, text: str) -> Any:
+        """Return the value of a text from ``source``, a flag or a variable. Raises UsageError, which names it."""
+        try:
+            return self.coerce(text)
+        except ValueError as error:
+            raise usage.UsageError(f"{source}: {error}") from None
 
 
 class EnvironmentOptions(usage.Options):
-    """Options of which each has an environment variable: with the prefix MERLIND, ``--data-dir`` is MERLIND_DATA_DIR.
+    """Options that have an environment variable each: with the prefix MERLIND, ``--data-dir`` has MERLIND_DATA_DIR.
 
-    The flag wins over the variable, the variable over the default. A subclass lists ``declared`` and the names of its
-    ``flags``; the parsed values stand under the options' names.
+    A flag wins over its variable, the variable over the default. A subclass lists its options in ``declared`` and its
+    switches, with their help, in ``flags``. An option in ``repeated`` may be given more than once: it needs a method
+    ``opt_NAME`` that calls ``add``, its variable is split at white space, and its value is a list.
     """
 
     prefix = ""
     declared: Sequence[Option] = ()
     flags: Sequence[tuple[str, str]] = ()
     repeated: frozenset[str] = frozenset()
-    optParameters: ClassVar[list[list[str | None]]]
+    optParameters: ClassVar[list[list[Any]]]
     optFlags: ClassVar[list[list[str | None]]]
 
     def __init_subclass__(cls) -> None:
         cls.optParameters = [
-            [o.name, None, None, f"{o.help} [default: {o.default}, or ${cls.variable(o.name)}]"]
+            [o.name, None, None, f"{o.help} [default: {o.default}, or ${cls.variable(o.name)}]",
+             partial(o.read, f"--{o.name}")]
             for o in cls.declared
             if o.name not in cls.repeated
-        ]
+        ]  # fmt: skip
         cls.optFlags = [[name, None, f"{text} [or ${cls.variable(name)}=1]"] for name, text in cls.flags]
 
     def __init__(self, environment: Mapping[str, str] | None = None) -> None:
         self._environment = os.environ if environment is None else environment
-        self._given: dict[str, list[str]] = {}
         super().__init__()
+        for option in self.declared:
+            self.pop(option.name, None)  # what is there after parsing was on the command line
 
     @classmethod
     def variable(cls, name: str) -> str:
-        """The environment variable that sets the option ``name``."""
+        """Return the environment variable that sets the option ``name``."""
         return f"{cls.prefix}_{name.upper().replace('-', '_')}"
 
+    def add(self, name: str, text: str) -> None:
+        """Add one value of an option that may be given more than once."""
+        (option,) = (option for option in self.declared if option.name == name)
+        self.setdefault(name, []).append(option.read(f"--{name}", text))
+
     def parseOptions(self, options: Sequence[str] | None = None) -> None:
-        """Read the command line. Raises SystemExit with one clear line: twistd would print all its help before it."""
+        """Read the command line. Raises SystemExit with one line: twistd would print all of its help before it."""
         try:
             super().parseOptions(options)
         except usage.UsageError as error:
             raise SystemExit(f"{self.prefix.lower()}: {error}") from None
 
     def postOptions(self) -> None:
+        """Set what the command line left open, from the variables or the defaults."""
         for option in self.declared:
-            repeated = option.name in self.repeated
-            given: Any = self._given.get(option.name) if repeated else self[option.name]
-            source = f"--{option.name}"
-            if given is None:
-                source = self.variable(option.name)
-                text = self._environment.get(source, option.default)
-                given = text.split() if repeated else text
-            if repeated and not given:
-                raise usage.UsageError(f"{source}: it names nothing")
-            try:
-                self[option.name] = [option.parse(text) for text in given] if repeated else option.parse(given)
-            except ValueError as error:
-                raise usage.UsageError(f"{source}: {error}") from None
+            if option.name not in self:
+                variable = self.variable(option.name)
+                text = self._environment.get(variable, option.default)
+                if option.name in self.repeated:
+                    self[option.name] = [option.read(variable, word) for word in text.split() or [text]]
+                else:
+                    self[option.name] = option.read(variable, text)
         for name, _ in self.flags:
             self[name] = bool(self[name]) or boolean(self._environment.get(self.variable(name), "0"))
 
     def opt_version(self) -> NoReturn:
-        """Tell the version."""
+        """Print the version."""
         print(f"{self.prefix.lower()} {__version__}")
         raise SystemExit(0)
 
-    def add_repeated(self, name: str, value: str) -> None:
-        """Take one more value of an option that may be given more than once."""
-        self._given.setdefault(name, []).append(value)
-
 
 def boolean(text: str) -> bool:
-    """``1``, ``true``, ``yes`` and ``on`` are true; everything else is not."""
+    """Return whether a text is ``1``, ``true``, ``yes`` or ``on``, in any case."""
     return text.strip().lower() in {"1", "true", "yes", "on"}
 
 
-def seconds(lowest: float = 0.0) -> Parse:
-    """A parser of finite seconds, not below ``lowest``."""
-
-    def parse(text: str) -> float:
-        try:
-            value = float(text)
-        except ValueError:
-            raise ValueError(f"{text!r} is not a number of seconds") from None
-        if not math.isfinite(value) or value < lowest:
-            raise ValueError(f"{text!r} is not a number of seconds of at least {lowest:g}")
-        return value
-
-    return parse
-
-
-def count(lowest: int = 0) -> Parse:
-    """A parser of whole numbers, not below ``lowest``."""
-
-    def parse(text: str) -> int:
-        if not (text.isascii() and text.isdigit()) or len(text) > 15 or int(text) < lowest:
-            raise ValueError(f"{text!r} is not a whole number of at least {lowest}")
-        return int(text)
-
-    return parse
-
-
-def share(text: str) -> float:
-    """A share: a number from 0 to 1."""
+def _number(text: str, lowest: float, highest: float, what: str) -> float:
     try:
         value = float(text)
     except ValueError:
         value = math.nan
-    if not 0 <= value <= 1:
-        raise ValueError(f"{text!r} is not a share between 0 and 1")
+    if not lowest <= value <= highest or math.isinf(value):
+        raise ValueError(f"{text!r} is not {what}")
     return value
 
 
+def seconds(lowest: float = 0.0) -> Callable[[str], float]:
+    """Return a function that reads a finite number of seconds, at least ``lowest``."""
+    return lambda text: _number(text, lowest, math.inf, f"a number of seconds of at least {lowest:g}")
+
+
+def share(text: str) -> float:
+    """Read a number from 0 to 1."""
+    return _number(text, 0, 1, "a share between 0 and 1")
+
+
+def count(lowest: int = 0) -> Callable[[str], int]:
+    """Return a function that reads a whole number of up to 15 digits, at least ``lowest``."""
+
+    def read(text: str) -> int:
+        if not (text.isascii() and text.isdigit()) or len(text) > 15 or int(text) < lowest:
+            raise ValueError(f"{text!r} is not a whole number of at least {lowest}")
+        return int(text)
+
+    return read
+
+
 def endpoint(text: str) -> str:
-    """The description of a Twisted server endpoint."""
+    """Return the description of a Twisted server endpoint as it is. Raises ValueError if it is none."""
     try:
-        check(text)
+        serverFromString(cast(Any, None), text)  # parsing needs no reactor, and there may be none yet
     except Exception as error:
-        # An endpoint's own parser raises what it likes.
+        # An endpoint's own parser may raise anything.
         raise ValueError(f"{text!r} is not an endpoint such as tcp:8000 ({error})") from None
     return text

@@ -2,8 +2,6 @@
 
 import errno
 import sqlite3
-import subprocess
-import sys
 from contextlib import closing
 from dataclasses import replace
 from functools import partial
@@ -21,7 +19,7 @@ from zope.interface.verify import verifyObject
 
 from merlind.core.task import MAX_TASK_ID
 from merlind.daemon.datadir import DataDir
-from merlind.daemon.listen import BACKLOG
+from merlind.daemon.endpoints import BACKLOG
 from merlind.service import GO_ON_AFTER, LOAD_AFTER, STALL, STOP_GRACE, MerlindService
 from merlind.settings import Settings
 from merlind.storage.sqlite import database
@@ -243,13 +241,6 @@ class StartTests(ServiceCase):
             self.assertIn("_made", loaded)
             self.stop()
             self.assert_ended()
-
-    def test_start_without_the_router(self) -> None:
-        """What takes long to import, and isn't needed at once, isn't imported with the service."""
-        late = {"klein", "treq", "twisted.internet.endpoints", "twisted.trial", "werkzeug"}
-        code = f"import sys, merlind.tap, merlind.daemon.process; print(sorted({late} & set(sys.modules)))"
-        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-        self.assertEqual(done.stdout, "[]\n")
 
     def test_sites_are_quiet(self) -> None:
         """Listening makes no log of its own."""

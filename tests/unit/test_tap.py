@@ -1,44 +1,67 @@
-"""The twistd plugin's side: from the command line to the settings."""
+"""``twistd merlind``: from the command line to the settings, and from there to a service."""
 
+import gc
+import os
+import sqlite3
+import stat
+import subprocess
+import sys
+from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 from twisted.application.service import IServiceMaker
+from twisted.logger import LogLevel
 from twisted.plugin import IPlugin
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
 from merlind import tap
+from merlind.daemon import process
+from merlind.daemon.datadir import DataDir
+from merlind.daemon.log import LineLog
 from merlind.settings import Settings
+from merlind.storage.sqlite import database
+from tests.unit.daemon.support import ProcessCase
 from twisted.plugins import merlind_plugin
+
+
+def parsed(*arguments: str, **environment: str) -> tap.Options:
+    """The options of a command line."""
+    options = tap.Options(environment)
+    options.parseOptions(list(arguments))
+    return options
 
 
 class OptionsTests(SynchronousTestCase):
     """From the command line to the settings."""
 
-    def options(self, *arguments: str) -> tap.Options:
-        options = tap.Options({})
-        options.parseOptions(arguments)
-        return options
-
     def test_plugin(self) -> None:
-        """twistd can find it."""
+        """twistd finds options and service."""
         self.assertTrue(verifyObject(IPlugin, merlind_plugin.merlind))
         self.assertTrue(verifyObject(IServiceMaker, merlind_plugin.merlind))
         self.assertEqual(merlind_plugin.merlind.tapname, "merlind")
         self.assertIs(merlind_plugin.merlind.options, tap.Options)
         self.assertIs(merlind_plugin.merlind.makeService, tap.makeService)
 
+    def test_no_reactor(self) -> None:
+        """To load the options installs no reactor: ``twistd --reactor`` still has its choice."""
+        code = "import sys, merlind.tap; print('twisted.internet.reactor' in sys.modules)"
+        paths = os.pathsep.join(os.path.abspath(path) for path in sys.path)
+        environment = {**os.environ, "PYTHONPATH": paths}
+        done = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, check=True, env=environment)
+        self.assertEqual(done.stdout, b"False\n")
+
     def test_defaults(self) -> None:
-        """As the issue has them."""
-        options = tap.Options({})
-        options.parseOptions([])
+        """These are the defaults that the README promises."""
+        options = parsed()
         self.assertEqual(
             tap.make_settings(options),
             Settings(
                 listen=["tcp:8000"],
                 admin="tcp:8001:interface=127.0.0.1",
                 upstream="http://merlinface.com:12345/api/",
-                data_dir=Path("merlind-data"),
+                data_dir=Path("./merlind-data"),
                 poll_interval=2.0,
                 upstream_timeout=30.0,
                 upstream_concurrency=32,
@@ -56,33 +79,61 @@ class OptionsTests(SynchronousTestCase):
         self.assertFalse(options["log-json"])
 
     def test_environment(self) -> None:
-        """Each has its variable; the flag wins."""
-        options = tap.Options(
-            {
-                "MERLIND_LISTEN": "tcp:1 tcp:2",
-                "MERLIND_DATA_DIR": "/x",
-                "MERLIND_UPSTREAM": "embedded",
-                "MERLIND_ADMIN": "none",
-                "MERLIND_RETENTION": "60",
-                "MERLIND_LOG_JSON": "1",
-                "MERLIND_MAX_PENDING": "5",
-            }
+        """Each option has its variable; a flag wins over it."""
+        options = parsed(
+            "--max-pending=6",
+            MERLIND_LISTEN="tcp:1 tcp:2",
+            MERLIND_DATA_DIR="/x",
+            MERLIND_UPSTREAM="embedded",
+            MERLIND_ADMIN="none",
+            MERLIND_RETENTION="60",
+            MERLIND_LOG_JSON="1",
+            MERLIND_MAX_PENDING="5",
         )
-        options.parseOptions(["--max-pending=6"])
         settings = tap.make_settings(options)
         self.assertEqual((settings.listen, settings.data_dir, settings.admin), (["tcp:1", "tcp:2"], Path("/x"), None))
         self.assertEqual((settings.upstream, settings.retention, settings.max_pending), ("embedded", 60.0, 6))
         self.assertTrue(options["log-json"])
 
+    def test_each_option_has_its_setting(self) -> None:
+        """A value that is given arrives where it belongs."""
+        numbers = {
+            option.name: str(number)
+            for number, option in enumerate(tap.Options.declared, 11)
+            if option.name not in ("listen", "upstream", "data-dir", "admin")
+        }
+        settings = tap.make_settings(parsed(*(f"--{name}={value}" for name, value in numbers.items())))
+        for name, value in numbers.items():
+            self.assertEqual(getattr(settings, name.replace("-", "_")), float(value), name)
+
     def test_listen(self) -> None:
-        """More than once."""
-        self.assertEqual(self.options("--listen=tcp:1", "--listen", "tcp:2")["listen"], ["tcp:1", "tcp:2"])
+        """``--listen`` may be given more than once; then the variable doesn't count."""
+        self.assertEqual(parsed("--listen=tcp:1", "--listen", "tcp:2")["listen"], ["tcp:1", "tcp:2"])
+        options = parsed("--listen=tcp:1", "--listen=tcp:2", MERLIND_LISTEN="tcp:3")
+        self.assertEqual(options["listen"], ["tcp:1", "tcp:2"])
+
+    def test_admin(self) -> None:
+        """The admin listener can be turned off, on the command line too, whatever the variable says."""
+        self.assertIsNone(parsed("--admin=none")["admin"])
+        self.assertIsNone(parsed("--admin=none", MERLIND_ADMIN="tcp:9")["admin"])
+        self.assertEqual(parsed("--admin=tcp:9")["admin"], "tcp:9")
+
+    def test_upstream(self) -> None:
+        """The upstream is an http or https URL, or the word for the stand-in."""
+        for text in ("embedded", "http://h", "https://h:1/api/?x=%20", "http://[::1]:12345/api/", "HTTP://H/"):
+            self.assertEqual(tap.upstream(text), text)
+        for text in ("", "h", "ftp://h/", "http://", "http://:1/", "http://h:0/", "http://h:x/", "http://h:99999/",
+                     "http://[::1/", "http://h/é", "http://h/a b", "http://h/\n", "Embedded"):  # fmt: skip
+            self.assertIn(repr(text), str(self.assertRaises(ValueError, tap.upstream, text)))
 
     def test_wrong(self) -> None:
-        """One clear line, whichever it is."""
+        """A wrong value ends the start with one line that names the option and the value."""
         for argument, reason in (
             ("--listen=nowhere", "--listen: 'nowhere' is not an endpoint such as tcp:8000"),
+            ("--listen=x", "--listen: 'x' is not an endpoint"),
             ("--admin=off", "--admin: 'off' is not an endpoint"),
+            ("--admin=never", "--admin: 'never' is not an endpoint"),
+            ("--upstream=x", "--upstream: 'x' is neither an http or https URL"),
             ("--upstream=merlinface.com", "--upstream: 'merlinface.com' is neither an http or https URL nor the word"),
             ("--upstream=http://user:secret@h/", "--upstream: 'http://user:secret@h/' is neither"),
             ("--upstream=http://h /", "--upstream: 'http://h /' is neither"),
@@ -97,15 +148,126 @@ class OptionsTests(SynchronousTestCase):
             ("--min-rate=0", "--min-rate: '0' is not a whole number"),
             ("--nonsense", "option --nonsense not recognized"),
         ):
-            line = str(self.assertRaises(SystemExit, self.options, argument).code)
+            line = str(self.assertRaises(SystemExit, parsed, argument).code)
             self.assertIn(reason, line)
             self.assertTrue(line.startswith("merlind: ") and "\n" not in line, line)
 
     def test_help(self) -> None:
-        """It tells each default, unit and variable."""
+        """The help names each option with its default and its variable."""
         text = " ".join(str(tap.Options({})).split())
         for option in tap.Options.declared:
             self.assertIn(f"--{option.name}", text)
             self.assertIn("$" + tap.Options.variable(option.name), text)
-            if option.name != "listen":
-                self.assertIn(f"[default: {option.default}, or", text)
+            self.assertIn(f"[default: {option.default}, or", text)
+
+
+class MakeServiceTests(ProcessCase):
+    """From the options to a service."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.folder = Path(self.mktemp()).absolute()
+
+    def make(self, *arguments: str) -> Any:
+        """A service, and what it holds until the test ends."""
+        service: Any = tap.makeService(parsed(f"--data-dir={self.folder}", *arguments))
+        self.addCleanup(service._data_dir.release)
+        return service
+
+    def refusal(self) -> str:
+        """The line that ends the start."""
+        made: list[DataDir] = []
+
+        def data_dir(path: Path) -> DataDir:
+            made.append(DataDir(path))
+            return made[-1]
+
+        self.patch(tap, "DataDir", data_dir)
+        error = self.assertRaises(SystemExit, tap.makeService, parsed(f"--data-dir={self.folder}"))
+        made[0].release()  # as the end of the process does
+        self.assertIsInstance(error.code, str)
+        self.assertNotIn("\n", str(error.code))
+        return str(error.code)
+
+    def test_made(self) -> None:
+        """It has a locked directory of its own with an empty database, fits the process, and listens on nothing yet."""
+        self.limit = (256, 256)
+        service = self.make("--upstream=embedded")
+        self.assertEqual(stat.S_IMODE(self.folder.stat().st_mode), 0o700)
+        self.assertEqual(sorted(path.name for path in self.folder.iterdir()), ["lock", "spool", "tasks.sqlite"])
+        self.assertEqual(os.umask(0o077), 0o077)
+        self.assertEqual((self.frozen, gc.isenabled()), ([True], True))
+        self.assertEqual(self.reactor.tcpServers, [])
+        self.assertEqual(service._settings.max_connections, 63)
+        self.assertEqual(service.site._max_connections, 63)
+        self.assertIsInstance(service.log_observer, LineLog)
+        self.assertEqual(
+            [trigger[:2] for trigger in self.triggers],
+            [("during", "shutdown"), ("after", "startup"), ("before", "shutdown")],
+        )
+
+    def test_last_lines_of_the_log(self) -> None:
+        """From the shutdown on no line of the log waits in memory."""
+        log = self.make().log_observer
+        log({"log_level": LogLevel.info, "log_namespace": "merlind.x", "log_format": "stopped"})
+        self.assertEqual(self.stdout.getvalue(), "")
+        self.fire("during", "shutdown")
+        self.assertIn("stopped", self.stdout.getvalue())
+
+    def test_failed_disk(self) -> None:
+        """A failure of the disk ends the process."""
+        self.make()._die("the database failed")
+        self.reactor.run_for(process.LAST_MOMENT)
+        self.assertEqual((self.exits, self.stderr.getvalue()), ([1], "merlind: the database failed\n"))
+
+    def test_locked(self) -> None:
+        """A second process on the same directory is refused."""
+        self.make()
+        self.assertEqual(self.refusal(), f"merlind: {self.folder} is in use by another merlind")
+
+    def test_unusable_directory(self) -> None:
+        """A file in place of the directory, or of one above it, is named."""
+        self.folder.write_text("a file")
+        self.assertEqual(self.refusal(), f"merlind: {self.folder} can't be used: File exists")
+        self.folder = self.folder / "below"
+        self.assertEqual(self.refusal(), f"merlind: {self.folder} can't be used: Not a directory")
+
+    def test_unusable_spool(self) -> None:
+        """A file in place of the spool is named."""
+        self.folder.mkdir()
+        (self.folder / "spool").write_text("a file")
+        self.assertEqual(self.refusal(), f"merlind: {self.folder}/spool can't be used: File exists")
+
+    def test_no_database(self) -> None:
+        """A file that is no database is refused and left as it is."""
+        self.folder.mkdir()
+        file = self.folder / "tasks.sqlite"
+        file.write_bytes(b"garbage" * 1000)
+        line = self.refusal()
+        self.assertEqual(line, f"merlind: {file} is not a database that can be read (file is not a database)")
+        self.assertEqual(file.read_bytes(), b"garbage" * 1000)
+        self.assertEqual(sorted(path.name for path in self.folder.iterdir()), ["lock", "tasks.sqlite"])
+
+    def test_newer_database(self) -> None:
+        """A database of a newer merlind is refused."""
+        self.folder.mkdir()
+        file = self.folder / "tasks.sqlite"
+        database.prepare(file)
+        with closing(sqlite3.connect(file)) as connection:
+            connection.execute("PRAGMA user_version = 99")
+        self.assertEqual(
+            self.refusal(), f"merlind: {file} is of version 99; this merlind knows versions up to {database.VERSION}"
+        )
+
+    def test_damaged_database(self) -> None:
+        """A database of ours that lacks a row or a table, or is damaged behind its first page, is refused."""
+        self.folder.mkdir()
+        file = self.folder / "tasks.sqlite"
+        database.prepare(file)
+        for statement in ("PRAGMA journal_mode = DELETE", "DELETE FROM clock", "DROP TABLE clock"):
+            with closing(sqlite3.connect(file, isolation_level=None)) as connection:
+                connection.execute(statement).fetchall()
+            if statement.startswith("D"):
+                self.assertIn(f"merlind: {file} is damaged", self.refusal())
+        file.write_bytes(file.read_bytes()[:4096] + b"\xff" * 100_000)
+        self.assertIn(f"merlind: {file} is ", self.refusal())

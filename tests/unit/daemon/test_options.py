@@ -1,20 +1,19 @@
-"""The command line and the environment: which one wins, and what is refused."""
+"""Options from the command line and the environment: which one wins, and what is refused."""
 
 import io
 import os
 from collections.abc import Sequence
 from contextlib import redirect_stdout
-from pathlib import Path
 from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from merlind import __version__, tap
+from merlind import __version__
 from merlind.daemon.options import EnvironmentOptions, Option, boolean, count, endpoint, seconds, share
 
 
 class Sample(EnvironmentOptions):
-    """Options to try."""
+    """One option of each kind."""
 
     prefix = "SAMPLE"
     repeated = frozenset({"listen"})
@@ -28,11 +27,12 @@ class Sample(EnvironmentOptions):
 
     def opt_listen(self, value: str) -> None:
         """Where."""
-        self.add_repeated("listen", value)
+        self.add("listen", value)
 
 
-def parse(*arguments: str, kind: type[EnvironmentOptions] = Sample, **environment: str) -> EnvironmentOptions:
-    options = kind(environment)
+def parse(*arguments: str, **environment: str) -> EnvironmentOptions:
+    """The options of a command line and an environment."""
+    options = Sample(environment)
     options.parseOptions(list(arguments))
     return options
 
@@ -41,14 +41,14 @@ class SampleTests(SynchronousTestCase):
     """Options that an environment variable can set too."""
 
     def refusal(self, *arguments: str, **environment: str) -> str:
-        """The line that an attempt ends with."""
+        """The line that ends the start."""
         error = self.assertRaises(SystemExit, parse, *arguments, **environment)
         text = str(error.code)
         self.assertNotIn("\n", text)
         return text
 
     def test_defaults(self) -> None:
-        """As they are declared, parsed."""
+        """A default is read like any other text."""
         options = parse()
         self.assertEqual(
             [options[name] for name in ("listen", "poll-interval", "most", "name", "loud")],
@@ -56,7 +56,7 @@ class SampleTests(SynchronousTestCase):
         )
 
     def test_environment(self) -> None:
-        """A variable wins over the default, and is parsed too; what is not ours doesn't matter."""
+        """A variable wins over the default; one without the prefix doesn't count."""
         options = parse(
             SAMPLE_LISTEN="tcp:2  tcp:3", SAMPLE_POLL_INTERVAL="0.5", SAMPLE_MOST="9", SAMPLE_LOUD="yes", MOST="8"
         )
@@ -66,27 +66,27 @@ class SampleTests(SynchronousTestCase):
         )
 
     def test_flag(self) -> None:
-        """The flag wins over the variable, even a bad one."""
+        """A flag wins over a variable, even over a bad one."""
         options = parse(
             "--most=5", "--loud", "--poll-interval", "3", SAMPLE_MOST="junk", SAMPLE_LOUD="0", SAMPLE_POLL_INTERVAL="9"
         )
         self.assertEqual((options["most"], options["loud"], options["poll-interval"]), (5, True, 3.0))
 
     def test_repeated(self) -> None:
-        """One that may be given more than once is a list, in order; flags replace the variable's."""
+        """An option that may be given more than once is a list, in order; the flags' values replace the variable's."""
         self.assertEqual(
             parse("--listen=tcp:5", "--listen", "tcp:4", SAMPLE_LISTEN="tcp:6")["listen"], ["tcp:5", "tcp:4"]
         )
 
     def test_real_environment(self) -> None:
-        """Where none is given, it is the process's."""
+        """By default the variables are the process's."""
         self.patch(os, "environ", {"SAMPLE_MOST": "3"})
         options = Sample()
         options.parseOptions([])
         self.assertEqual(options["most"], 3)
 
     def test_refused(self) -> None:
-        """A bad value ends the start with one line that says where it is from and what is wrong."""
+        """A bad value ends the start with one line that names the flag or the variable, and says what is wrong."""
         self.assertEqual(self.refusal("--most=0"), "sample: --most: '0' is not a whole number of at least 1")
         self.assertEqual(
             self.refusal(SAMPLE_MOST="many"), "sample: SAMPLE_MOST: 'many' is not a whole number of at least 1"
@@ -98,18 +98,19 @@ class SampleTests(SynchronousTestCase):
         for arguments in (("--listen=tcp:1", "--listen=nowhere:1"), ("--listen=tcp:abc",)):
             self.assertIn("is not an endpoint such as tcp:8000", self.refusal(*arguments))
         self.assertIn("SAMPLE_LISTEN: 'junk'", self.refusal(SAMPLE_LISTEN="tcp:1 junk"))
+        self.assertIn("SAMPLE_LISTEN: '' is not an endpoint", self.refusal(SAMPLE_LISTEN=""))
         self.assertIn("frobnicate", self.refusal("--frobnicate"))
         self.assertTrue(self.refusal("stray").startswith("sample: "))
 
     def test_version(self) -> None:
-        """It is told, and that is all."""
+        """``--version`` prints the version, and nothing starts."""
         out = io.StringIO()
         with redirect_stdout(out):
             error = self.assertRaises(SystemExit, parse, "--version")
         self.assertEqual((error.code, out.getvalue()), (0, f"sample {__version__}\n"))
 
     def test_help(self) -> None:
-        """Each option tells its default and its variable."""
+        """The help shows each option's default and variable."""
         text = " ".join(str(Sample({})).split())
         self.assertIn("--poll-interval= Pause. [default: 2, or $SAMPLE_POLL_INTERVAL]", text)
         self.assertIn("--loud Be loud. [or $SAMPLE_LOUD=1]", text)
@@ -117,7 +118,7 @@ class SampleTests(SynchronousTestCase):
 
 
 class ParserTests(SynchronousTestCase):
-    """What is read as what."""
+    """How texts are read."""
 
     def assert_refused(self, parse: Any, *texts: str) -> None:
         for text in texts:
@@ -131,78 +132,24 @@ class ParserTests(SynchronousTestCase):
             self.assertFalse(boolean(text))
 
     def test_seconds(self) -> None:
-        """Finite, and not too few."""
+        """Seconds are finite, and not too few."""
         self.assertEqual([seconds()(text) for text in ("0", "1.5", "1e3")], [0.0, 1.5, 1000.0])
         self.assert_refused(seconds(), "", "x", "-1", "nan", "inf", "-inf", "1e999")
         self.assert_refused(seconds(2.0), "1.999")
 
     def test_count(self) -> None:
-        """Plain digits, not too few, not too many."""
+        """A count is plain digits, not too low and not too many."""
         self.assertEqual([count()(text) for text in ("0", "007", "9" * 15)], [0, 7, 10**15 - 1])
         self.assert_refused(count(), "", "x", "-1", "+1", "1.0", "1_0", "٣", "²", " 1", "9" * 16, "9" * 5000)
         self.assert_refused(count(3), "2")
 
     def test_share(self) -> None:
-        """From 0 to 1."""
+        """A share is a number from 0 to 1."""
         self.assertEqual([share(text) for text in ("0", "0.5", "1")], [0.0, 0.5, 1.0])
         self.assert_refused(share, "", "x", "-0.1", "1.1", "nan", "inf")
 
     def test_endpoint(self) -> None:
-        """What Twisted takes, as it was."""
+        """An endpoint is whatever Twisted takes, as it was typed."""
         for text in ("tcp:8000", "tcp:0:interface=127.0.0.1", "tcp6:8000", "unix:/x/y"):
             self.assertEqual(endpoint(text), text)
         self.assert_refused(endpoint, "", "tcp", "tcp:", "nowhere", "tcp:1:nonsense=2")
-
-
-class MerlindTests(SynchronousTestCase):
-    """The options of ``twistd merlind``."""
-
-    def refusal(self, *arguments: str) -> str:
-        return str(self.assertRaises(SystemExit, parse, *arguments, kind=tap.Options).code)
-
-    def test_defaults(self) -> None:
-        """The brief's port and upstream, and a setting for each."""
-        settings = tap.make_settings(parse(kind=tap.Options))  # type: ignore[arg-type]
-        self.assertEqual((settings.listen, settings.upstream), (["tcp:8000"], "http://merlinface.com:12345/api/"))
-        self.assertEqual((settings.poll_interval, settings.give_up_after), (2.0, 86400.0))
-        self.assertEqual(settings.data_dir, Path("./merlind-data"))
-        self.assertEqual(settings.admin, "tcp:8001:interface=127.0.0.1")
-
-    def test_each_has_its_setting(self) -> None:
-        """A value that is given arrives where it belongs."""
-        numbers = {
-            option.name: str(number)
-            for number, option in enumerate(tap.Options.declared, 11)
-            if option.name not in ("listen", "upstream", "data-dir", "admin")
-        }
-        options = parse(*(f"--{name}={value}" for name, value in numbers.items()), kind=tap.Options)
-        settings = tap.make_settings(options)  # type: ignore[arg-type]
-        for name, value in numbers.items():
-            self.assertEqual(getattr(settings, name.replace("-", "_")), float(value), name)
-
-    def test_admin(self) -> None:
-        """It can be turned off."""
-        self.assertIsNone(parse("--admin=none", kind=tap.Options)["admin"])
-        self.assertEqual(parse("--admin=tcp:9", kind=tap.Options)["admin"], "tcp:9")
-        self.assertIn("--admin: 'never' is not an endpoint", self.refusal("--admin=never"))
-
-    def test_listen(self) -> None:
-        """More than one place."""
-        options = parse("--listen=tcp:1", "--listen=tcp:2", kind=tap.Options, MERLIND_LISTEN="tcp:3")
-        self.assertEqual(options["listen"], ["tcp:1", "tcp:2"])
-        self.assertIn("--listen: 'x' is not an endpoint", self.refusal("--listen=x"))
-
-    def test_upstream(self) -> None:
-        """An http or https URL, or the word for the stand-in."""
-        for text in ("embedded", "http://h", "https://h:1/api/?x=%20", "http://[::1]:12345/api/", "HTTP://H/"):
-            self.assertEqual(tap.upstream(text), text)
-        for text in ("", "h", "ftp://h/", "http://", "http://:1/", "http://h:0/", "http://h:x/", "http://h:99999/",
-                     "http://[::1/", "http://h/é", "http://h/a b", "http://h/\n", "Embedded"):  # fmt: skip
-            self.assertIn(repr(text), str(self.assertRaises(ValueError, tap.upstream, text)))
-        self.assertIn("--upstream: 'x' is neither an http or https URL", self.refusal("--upstream=x"))
-
-    def test_help(self) -> None:
-        """Each option is told."""
-        text = str(tap.Options({}))
-        for option in tap.Options.declared:
-            self.assertIn(f"--{option.name}", text)
