@@ -34,7 +34,7 @@ from merlind.tasks.retention import Retention
 from merlind.tasks.scheduler import Scheduler
 from merlind.upstream.agent import KeepAliveAgent
 from merlind.upstream.client import MerlinfaceClient
-from merlind.web.api import Api
+from merlind.web.api import Routes
 from merlind.web.entry import EntryPoint
 from merlind.web.quiet_site import QuietSite
 from merlind.web.server.site import EdgeSite
@@ -100,8 +100,8 @@ def build(
 
     # The public listener.
     status = StatusResponses(results, settings.poll_interval)
-    api = Api(reactor, intake, results, eraser, metrics, status)
-    entry = EntryPoint(intake, status, settings.max_photo_bytes, api.app.resource())
+    routes = Routes(reactor, intake, results, eraser, metrics, status)
+    entry = EntryPoint(intake, status, settings.max_photo_bytes, routes.app.resource())
     site = EdgeSite(reactor, entry, metrics, settings.max_connections, settings.min_rate)
 
     # The admin listener.

@@ -1,4 +1,4 @@
-"""The admin listener: is it alive, is it ready, and what does it count. For operators, on an address of its own."""
+"""The admin listener: health and metrics for operators, on an address of its own."""
 
 import json
 from collections.abc import Awaitable, Callable
@@ -11,7 +11,11 @@ from merlind.daemon.metrics import Metrics
 
 
 class Admin:
-    """Health and metrics; ``readiness`` fires with the reasons why merlind is not ready."""
+    """The routes of health and metrics.
+
+    ``readiness`` returns the reasons why merlind is not ready. ``refresh`` looks up, before the metrics are shown, what
+    is not in memory.
+    """
 
     app = Klein()
 
@@ -24,12 +28,12 @@ class Admin:
 
     @app.route("/health/live", methods=["GET"])
     def live(self, request: Request) -> bytes:
-        """The reactor turns: that is all that is asked."""
+        """Respond: then the reactor runs, and that is what this asks."""
         return _json(request, 200, {"status": "ok"})
 
     @app.route("/health/ready", methods=["GET"])
     async def ready(self, request: Request) -> bytes:
-        """Whether photos can be taken and are being worked on, with the reasons if not."""
+        """Say whether merlind can accept photos and makes progress, and the reasons if not."""
         reasons = await self._readiness()
         if reasons:
             return _json(request, 503, {"status": "not_ready", "reasons": reasons})
@@ -37,16 +41,16 @@ class Admin:
 
     @app.route("/metrics", methods=["GET"])
     async def metrics(self, request: Request) -> bytes:
-        """The Prometheus exposition."""
+        """Show the metrics in the Prometheus text format."""
         await self._refresh()
-        return _answer(request, 200, CONTENT_TYPE_LATEST, self._metrics.exposition())
+        return _respond(request, 200, CONTENT_TYPE_LATEST, self._metrics.exposition())
 
 
 def _json(request: Request, code: int, value: dict[str, object]) -> bytes:
-    return _answer(request, code, "application/json", json.dumps(value).encode("ascii"))
+    return _respond(request, code, "application/json", json.dumps(value).encode("ascii"))
 
 
-def _answer(request: Request, code: int, content_type: str, body: bytes) -> bytes:
+def _respond(request: Request, code: int, content_type: str, body: bytes) -> bytes:
     request.setResponseCode(code)
     request.responseHeaders.removeHeader(b"Server")
     for name, value in (

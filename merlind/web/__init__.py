@@ -1,1 +1,1 @@
-"""The HTTP side: it knows the gateway, and nothing of SQL or of the upstream."""
+"""The public side: HTTP in front of the tasks. It knows nothing of storage or of the upstream."""

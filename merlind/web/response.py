@@ -1,13 +1,14 @@
-"""HTTP answers as values, and as bytes: every answer of the public listener goes through here."""
+"""HTTP responses as values and as bytes. Every response of the public listener is made here."""
 
 import json
 import math
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from twisted.web.http import RESPONSES, datetimeToString
 
+# Twisted lacks some reasons, and has older wordings than RFC 9110, section 15, for others.
 _REASONS: dict[int, bytes] = {
     **RESPONSES,
     408: b"Request Timeout",
@@ -19,7 +20,7 @@ _REASONS: dict[int, bytes] = {
 }
 
 ALLOW = b"GET, HEAD, POST, DELETE, OPTIONS"
-"""The methods of the one entry point."""
+"""The methods of the one entry point, as the Allow header has them."""
 
 JSON = b"application/json"
 PROBLEM = b"application/problem+json"
@@ -27,7 +28,7 @@ PROBLEM = b"application/problem+json"
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """A status code, a body with its media type, and the headers of its own."""
+    """A response: its status code, body and media type, and the headers that not every response has."""
 
     code: int
     body: bytes = b""
@@ -35,18 +36,21 @@ class Response:
     headers: tuple[tuple[bytes, bytes], ...] = ()
 
     def with_header(self, name: bytes, value: bytes) -> "Response":
-        """The same with one header more."""
-        return Response(self.code, self.body, self.content_type, (*self.headers, (name, value)))
+        """Return the same response with one more header."""
+        return replace(self, headers=(*self.headers, (name, value)))
 
     def to_bytes(self, head: bool = False, close: bool = False) -> bytes:
-        """The answer as it goes over the wire; without its body for a HEAD request."""
+        """Return what goes over the wire.
+
+        ``head`` leaves out the body, for a HEAD request; ``close`` says that the connection is closed.
+        """
         lines = [
             b"HTTP/1.1 %d %s" % (self.code, _REASONS[self.code]),
-            b"Date: " + _date(),
+            b"Date: " + datetimeToString(int(time.time())),
             b"Cache-Control: no-store",
             b"X-Content-Type-Options: nosniff",
         ]
-        # RFC 9110, 8.6: no Content-Length in a 204.
+        # RFC 9110, section 8.6: a 204 must not have a Content-Length.
         if self.code != 204:
             lines += [b"Content-Type: " + self.content_type, b"Content-Length: %d" % len(self.body)]
         lines += [name + b": " + value for name, value in self.headers]
@@ -56,24 +60,24 @@ class Response:
 
 
 class HTTPError(Exception):
-    """A request is turned down with an answer."""
+    """A request is refused with ``response``."""
 
-    def __init__(self, answer: Response) -> None:
-        super().__init__(answer.code)
-        self.answer = answer
+    def __init__(self, response: Response) -> None:
+        super().__init__(response.code)
+        self.response = response
 
 
-# One encoder for all: json.dumps makes one for each call that isn't plain.
+# json.dumps would make a new encoder for each call with these arguments.
 _encode = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
 
 
 def json_response(code: int, value: dict[str, Any], *headers: tuple[bytes, bytes]) -> Response:
-    """An answer in compact JSON."""
+    """Make a response in compact JSON. Raises ValueError for a number that JSON doesn't have, such as NaN."""
     return Response(code, _encode(value).encode("ascii"), JSON, headers)
 
 
 def problem(status: int, code: str, detail: str, *headers: tuple[bytes, bytes]) -> Response:
-    """An error that the brief does not word, as application/problem+json (RFC 9457), with a stable ``code``."""
+    """Make an error response (RFC 9457), with a stable ``code``: docs/contract.md, "Errors"."""
     value = {
         "type": "about:blank",
         "title": _REASONS[status].decode("ascii"),
@@ -85,28 +89,17 @@ def problem(status: int, code: str, detail: str, *headers: tuple[bytes, bytes]) 
 
 
 def unavailable(code: str, detail: str, after: float = 5.0) -> Response:
-    """503: try again in ``after`` seconds."""
+    """Make a 503 that says to try again in ``after`` seconds."""
     return problem(503, code, detail, retry_after(after))
 
 
 def retry_after(seconds: float) -> tuple[bytes, bytes]:
-    """The Retry-After header (RFC 9110, 10.2.3), in whole seconds of at least one."""
+    """Return the Retry-After header (RFC 9110, section 10.2.3), in whole seconds, at least one."""
     return b"Retry-After", b"%d" % max(1, math.ceil(seconds))
 
 
 NOT_ALLOWED = problem(405, "method_not_allowed", "this method is not allowed here", (b"Allow", ALLOW))
-"""The entry point has no such method."""
+"""The entry point doesn't have this method (RFC 9110, section 15.5.6)."""
 
 NO_STORAGE = unavailable("storage", "the server can't store anything just now")
-"""The disk is full, or can't be written to."""
-
-_dated: tuple[int, bytes] = (0, b"")
-
-
-def _date() -> bytes:
-    """The Date header's value, made once a second."""
-    global _dated
-    now = int(time.time())
-    if _dated[0] != now:
-        _dated = (now, datetimeToString(now))
-    return _dated[1]
+"""The disk is full, or can't be written to or read."""

@@ -1,46 +1,28 @@
-"""How a task stands, and the short ways to tell it: nine of ten requests ask for nothing else.
-
-Parsing such a request takes longer than all the rest of it, and so does the router. The short ways answer byte for
-byte what the long one does; what they aren't sure of they leave to it.
-"""
-
-import re
+"""How a task stands, and the response that says so: docs/contract.md, "Requests"."""
 
 from twisted.internet.defer import Deferred
-from twisted.logger import Logger
-from twisted.python.failure import Failure
 
-from merlind.core.interfaces import StoreBroken, StoreUnavailable
-from merlind.tasks.gateway import ANONYMOUS, Gateway, Status
-from merlind.web.response import NO_STORAGE, Response, json_response, retry_after
-from merlind.web.server.site import EdgeRequest
+from merlind.tasks.results import Results, Status
+from merlind.web.response import Response, json_response, retry_after
+
+ANONYMOUS = ""
+"""The one user that there is without sign-in."""
 
 NOT_FOUND = json_response(404, {"status": "not_found", "result": None})
-
-_PLAIN_QUERY = re.compile(rb"task_id=([0-9]{1,16})")
-
-# Only what can't be read in two ways: one Host, and no other header that changes how a request is taken or answered.
-_HEADER = rb"(?!(?:host|connection|content-length|transfer-encoding|prefer):)[a-z0-9-]{1,64}:[ -~]*+\r\n"
-_HARMLESS = rb"(?:%s|connection: keep-alive\r\n)*+" % _HEADER
-_PLAIN_REQUEST = re.compile(
-    rb"GET /\?task_id=([0-9]{1,16}) HTTP/1\.1\r\n(?i:%(more)bhost: [a-z0-9.-]*(?::[0-9]{0,5})?\r\n%(more)b)\r\n"
-    % {b"more": _HARMLESS}
-)
+"""There is no such task, or it is another user's."""
 
 
 class StatusResponses:
-    """Tells how tasks stand."""
+    """Looks up tasks and makes the responses to a GET. ``poll_interval`` is in seconds."""
 
-    _log = Logger()
-
-    def __init__(self, gateway: Gateway, poll_interval: float) -> None:
-        self._gateway = gateway
+    def __init__(self, results: Results, poll_interval: float) -> None:
+        self._results = results
         self.again = retry_after(poll_interval)
         """The header that says when to ask again."""
         self._waiting = json_response(202, {"status": "wait", "result": None}, self.again)
 
-    def answer(self, status: Status | None) -> Response:
-        """How a GET reads."""
+    def respond(self, status: Status | None) -> Response:
+        """Make the response for a status; None is a task that doesn't exist."""
         if status is None:
             return NOT_FOUND
         if status.result is not None:
@@ -50,35 +32,15 @@ class StatusResponses:
             return json_response(200, {"status": "failed", "result": None, "error": error})
         return self._waiting
 
+    def peek(self, task_id: int) -> Response | None:
+        """Return the response for a task if memory has it, or None."""
+        status = self._results.peek(task_id)
+        return None if status is None or status.user != ANONYMOUS else self.respond(status)
+
     def find(self, user: str, task_id: int) -> "Deferred[Status | None]":
-        """How a user's task stands; None if there is none. Fails with StoreUnavailable or StoreBroken."""
+        """Look up a user's task; fires with None if there is none. Fails with StoreUnavailable or StoreBroken."""
 
         def owned(status: Status | None) -> Status | None:
             return status if status is not None and status.user == user else None
 
-        return self._gateway.find(task_id).addCallback(owned)
-
-    def at_once(self, request: bytes) -> Response | None:
-        """The answer to the bytes of one whole and plain status request, if memory has it."""
-        found = _PLAIN_REQUEST.fullmatch(request)
-        return None if found is None else self._peek(int(found[1]))
-
-    def before_routing(self, request: EdgeRequest) -> "Response | Deferred[Response] | None":
-        """The answer to a plain status request; None if it isn't one."""
-        if request.method != b"GET" or request.path != b"/" or request.requestHeaders.hasHeader(b"Prefer"):
-            return None
-        found = _PLAIN_QUERY.fullmatch(request.query)
-        if found is None:
-            return None
-        task_id = int(found[1])
-        return self._peek(task_id) or self.find(ANONYMOUS, task_id).addCallbacks(self.answer, self.no_storage)
-
-    def _peek(self, task_id: int) -> Response | None:
-        status = self._gateway.peek(task_id)
-        return None if status is None or status.user != ANONYMOUS else self.answer(status)
-
-    def no_storage(self, failure: Failure) -> Response:
-        """The disk doesn't let us look."""
-        failure.trap(StoreUnavailable, StoreBroken, OSError)
-        self._log.error("not done: {why}", why=failure.getErrorMessage())
-        return NO_STORAGE
+        return self._results.find(task_id).addCallback(owned)

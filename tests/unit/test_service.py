@@ -20,7 +20,7 @@ from zope.interface.verify import verifyObject
 from merlind.core.task import MAX_TASK_ID
 from merlind.daemon.datadir import DataDir
 from merlind.daemon.endpoints import BACKLOG
-from merlind.service import GO_ON_AFTER, LOAD_AFTER, STALL, STOP_GRACE, MerlindService
+from merlind.service import GO_ON_AFTER, STALL, STOP_GRACE, MerlindService
 from merlind.settings import Settings
 from merlind.storage.sqlite import database
 from merlind.web.server.channel import LINGER_TIMEOUT
@@ -226,21 +226,6 @@ class StartTests(ServiceCase):
         service.startService()
         self.turn()
         self.stop()
-
-    def test_router_is_loaded_late(self) -> None:
-        """A moment after the start; a status needs none, and what does isn't kept waiting."""
-        for wait in (True, False):
-            service = self.start() if wait else self.start(listen=["tcp:8001"])
-            loaded = service._router.__dict__
-            self.assertEqual(self.ask(get(5)).code, 404)
-            self.assertNotIn("_made", loaded)
-            if wait:
-                self.run_for(LOAD_AFTER)
-            else:
-                self.assertEqual(self.ask(message("OPTIONS", "/")).code, 204)
-            self.assertIn("_made", loaded)
-            self.stop()
-            self.assert_ended()
 
     def test_sites_are_quiet(self) -> None:
         """Listening makes no log of its own."""

@@ -1,65 +1,74 @@
-"""The HTTP/1.1 connection, stricter than Twisted's: deadlines, limits, and an answer to everything that got understood.
+"""One client's connection: HTTP/1.1, stricter than Twisted's HTTPChannel, with deadlines and limits.
 
-What Twisted's HTTPChannel leaves open is mended here, each with the section that asks for it. Knows no routes.
+The limits and what happens past them are in docs/contract.md, "Connection behaviour". A rule of HTTP's own is named
+where it is enforced.
 """
 
 import re
-from typing import TYPE_CHECKING, Any
+from enum import Enum
+from typing import Any
 
-from twisted.internet.interfaces import IAddress, IDelayedCall, IHalfCloseableProtocol, ITransport
-from twisted.internet.protocol import Protocol, connectionDone
+from twisted.internet.interfaces import IDelayedCall, IHalfCloseableProtocol
+from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
 from twisted.web.http import HTTPChannel
 from zope.interface import implementer
 
-from merlind.web.response import HTTPError, Response, problem, unavailable
-
-if TYPE_CHECKING:
-    from merlind.web.server.site import EdgeSite
+from merlind.web.response import HTTPError, Response, problem
+from merlind.web.server.interfaces import ConnectionOwner
 
 IDLE_TIMEOUT = 60.0
-"""Seconds that a connection may be kept without a request on it."""
+"""Seconds that a connection may stay open without a request."""
 
 HEADER_TIMEOUT = 20.0
 """Seconds from a request's first byte to the end of its headers."""
 
 BODY_GRACE = 20.0
-"""Seconds that a body may take besides those that its size takes at the minimum rate."""
+"""Seconds that a body may take in addition to those that its size takes at the minimum rate."""
 
 LINGER_TIMEOUT = 5.0
-"""Seconds that a refused client may go on sending, so that it reads the answer and not a reset."""
+"""Seconds that a refused client may go on sending, so that it reads the response and not a reset."""
 
 LINGER_BYTES = 64 * 1024 * 1024
-"""How much of it is read before it is cut off after all, in bytes."""
+"""Bytes that a refused client may go on sending."""
 
 MAX_HEADER = 16384
-"""The most bytes of a request line and its headers together."""
+"""The largest request line and headers together, in bytes, line ends not counted."""
 
 LONG_READ = 4096
-"""From which size on what was read is split into headers and body at once, in bytes."""
+"""Bytes read at once beyond which headers and body are split before they are parsed."""
 
 LARGE_BODY = 64 * 1024
-"""From which size on a body is large, in bytes."""
+"""Bytes beyond which a body counts as large."""
 
 LARGE_READ = 256 * 1024
-"""How much is read from the socket at a time while a large body comes in, in bytes."""
+"""Bytes to read from the socket at once while a large body comes in."""
 
-# RFC 9110, 7.2, and RFC 3986, 3.2.2, as far as clients use it: a name or an address, and a port.
+# RFC 9110, section 7.2, and RFC 3986, section 3.2.2: a name or an address, and a port.
 _HOST = re.compile(rb"(?:[A-Za-z0-9._~%!$&'()*+,;=-]*|\[[0-9A-Fa-f:.]+\])(?::[0-9]{0,5})?")
 _ABSOLUTE = re.compile(rb"\Ahttps?://[^/?#]*", re.IGNORECASE)
 
 
+class Phase(Enum):
+    """What a connection does just now."""
+
+    IDLE = "waiting for a request"
+    HEADERS = "receiving a request line or headers"
+    BODY = "receiving a body"
+    HANDLING = "waiting for the response"
+    LINGERING = "refused; reading on until the client has seen the response"
+    CLOSING = "closed by us; the client has not closed yet"
+
+
 @implementer(IHalfCloseableProtocol)
 class EdgeChannel(HTTPChannel):
-    """One client's connection."""
+    """The protocol of one connection. It knows no routes: its requests ask the site's entry point."""
 
-    site: "EdgeSite"
+    site: ConnectionOwner
     transport: Any
     totalHeadersSize = MAX_HEADER
     MAX_LENGTH = MAX_HEADER
-    maxHeaders = MAX_HEADER  # their size is what is limited
-    _peer: IAddress | None = None
-    _host: IAddress | None = None
+    maxHeaders = MAX_HEADER  # the size is limited, and so the number is
     _refused = False
     _drained = 0
     _timer: IDelayedCall | None = None
@@ -68,10 +77,10 @@ class EdgeChannel(HTTPChannel):
     _body_began = 0.0
     _body_received = 0
     _read_size = 0
-    _phase = "idle"
+    _phase = Phase.IDLE
     _input_ended = False
 
-    # The deadline: one timer a connection, set anew only when it goes off too early.
+    # The deadline. A connection has one timer; if it fires before the deadline, it is set again for the rest.
 
     def _set_deadline(self, seconds: float | None) -> None:
         if seconds is None:
@@ -98,33 +107,21 @@ class EdgeChannel(HTTPChannel):
             self._deadline_passed()
 
     def _deadline_passed(self) -> None:
-        if self._phase == "body":
+        if self._phase is Phase.BODY:
             allowed = BODY_GRACE + self._body_received / self.site.min_rate
             left = self._body_began + allowed - self.site.reactor.seconds()
             if left > 0:
                 self._set_deadline(left)
             else:
                 self.refuse(problem(408, "too_slow", "the body came in too slowly"))
-        elif self._phase == "headers":
+        elif self._phase is Phase.HEADERS:
             self.refuse(problem(408, "too_slow", "the headers came in too slowly"))
-        elif self._phase == "idle":
-            self._phase = "closing"
+        elif self._phase is Phase.IDLE:
+            self._phase = Phase.CLOSING
             self._set_deadline(LINGER_TIMEOUT)
             self.loseConnection()
         else:
             self.transport.abortConnection()
-
-    # Twisted asks the socket for both ends' addresses with each request; they don't change, and nobody looks at them.
-
-    def getPeer(self) -> IAddress:
-        if self._peer is None:
-            self._peer = super().getPeer()
-        return self._peer
-
-    def getHost(self) -> IAddress:
-        if self._host is None:
-            self._host = super().getHost()
-        return self._host
 
     # The connection's life.
 
@@ -142,18 +139,18 @@ class EdgeChannel(HTTPChannel):
         super().connectionLost(reason)
 
     def readConnectionLost(self) -> None:
-        """The client closed its direction: what it has asked for is answered, and then the connection is closed.
+        """Respond to what the client has asked for, then close: it has closed its direction.
 
-        One that has gone away altogether looks the same, so this isn't waited for long.
+        A client that has gone away looks the same, so don't wait long.
         """
         self._input_ended = True
-        if self._phase == "handling":
+        if self._phase is Phase.HANDLING:
             self._set_deadline(LINGER_TIMEOUT)
         else:
             self.loseConnection()
 
     def writeConnectionLost(self) -> None:
-        """Our direction is closed, as ``linger`` wanted it."""
+        """Do nothing: ``linger`` closed our direction."""
 
     def dataReceived(self, data: bytes) -> None:
         if self._refused:
@@ -161,43 +158,31 @@ class EdgeChannel(HTTPChannel):
             if self._drained > LINGER_BYTES:
                 self.transport.abortConnection()
             return
-        if self._phase == "idle":
-            if not (self._buffer or self._busyReceiving) and self._answered_at_once(data):
-                return
-            self._phase = "headers"
+        if self._phase is Phase.IDLE:
+            self._phase = Phase.HEADERS
             self._set_deadline(HEADER_TIMEOUT)
         if self.line_mode and len(data) > LONG_READ and (end := data.find(b"\r\n\r\n", 0, MAX_HEADER)) >= 0:
-            # Lines are split off what was read in a time that grows with its square: the body comes apart from them.
+            # Twisted splits lines off in time quadratic in what was read, so parse the headers without the body.
             super().dataReceived(data[: end + 4])
             data = data[end + 4 :]
         if data and not self._refused:
             super().dataReceived(data)
         if self._input_ended and not self._busyReceiving:
-            self.readConnectionLost()  # it was pipelined
-
-    def _answered_at_once(self, data: bytes) -> bool:
-        """Response what needs no parsing: a plain request that came in one piece on a connection without another."""
-        answer = None if self.site.draining else self.site.entry.at_once(data)
-        if answer is None:
-            return False
-        self._set_deadline(IDLE_TIMEOUT)
-        self.transport.write(answer.to_bytes())
-        self.site.answered(b"GET", answer.code)
-        return True
+            self.readConnectionLost()  # it came while pipelined requests were waiting
 
     def close_if_idle(self) -> None:
-        """Close it unless a request is on it; then it closes with its answer."""
-        if self._phase == "idle":
-            self._phase = "closing"
+        """Close the connection now, or with the response if a request is on it."""
+        if self._phase is Phase.IDLE:
+            self._phase = Phase.CLOSING
             self._set_deadline(LINGER_TIMEOUT)
             self.loseConnection()
-        elif self._phase != "headers":  # where checkPersistence is still to come
+        elif self._phase is not Phase.HEADERS:  # checkPersistence comes after the headers
             self.persistent = 0
 
     # The request line and the headers.
 
     def _reading_headers(self) -> bool:
-        # Twisted keeps the parsed request line here from its arrival to the end of the request.
+        # Twisted keeps the parsed request line in _command until the request ends.
         return "_command" in self.__dict__
 
     def lineLengthExceeded(self, line: bytes) -> None:
@@ -210,13 +195,13 @@ class EdgeChannel(HTTPChannel):
             self.refuse(problem(414, "uri_too_long", "the request line is too long"))
 
     def lineReceived(self, line: bytes) -> None:
-        if self._phase == "idle":  # it came in one piece with the request before it
-            self._phase = "headers"
+        if self._phase is Phase.IDLE:  # it was read together with the request before it
+            self._phase = Phase.HEADERS
             self._set_deadline(HEADER_TIMEOUT)
         if self._receivedHeaderSize + len(line) > self.totalHeadersSize:
             self._refuse_size()
         elif self._reading_headers() and line[:1] in (b" ", b"\t"):
-            # RFC 9112, 5.2: a server may refuse line folding, and should.
+            # RFC 9112, section 5.2: line folding is obsolete, and a server may refuse it.
             self._respondToBadRequestAndDisconnect()
         else:
             super().lineReceived(line)
@@ -225,7 +210,7 @@ class EdgeChannel(HTTPChannel):
         if header == b"Content-Length" and data.isdigit():
             data = data.lstrip(b"0") or b"0"
             if len(data) > 15:
-                # int() refuses thousands of digits; RFC 9110, 8.6: anticipate large numbers.
+                # RFC 9110, section 8.6: anticipate large numbers. int() fails on thousands of digits.
                 self.refuse(problem(413, "too_large", "the body is too large"))
                 return False
         return bool(super()._maybeChooseTransferDecoder(header, data))
@@ -237,15 +222,15 @@ class EdgeChannel(HTTPChannel):
             self._check_headers(request)
             target = _ABSOLUTE.sub(b"", self._path, count=1)
             if target != self._path:
-                # RFC 9112, 3.2.2: a server must accept the absolute form.
+                # RFC 9112, section 3.2.2: a server must accept the absolute form.
                 self._path = target if target.startswith(b"/") else b"/" + target
             request.begin(self._command, self._path, self._version, self.length)
-        except HTTPError as refusal:
-            self.refuse(refusal.answer)
+        except HTTPError as error:
+            self.refuse(error.response)
             return
         if self.length == 0:
             return
-        self._phase = "body"
+        self._phase = Phase.BODY
         self._body_began = self.site.reactor.seconds()
         self._body_received = 0
         self._set_deadline(BODY_GRACE)
@@ -257,23 +242,23 @@ class EdgeChannel(HTTPChannel):
 
     def _check_headers(self, request: Any) -> None:
         hosts = request.requestHeaders.getRawHeaders(b"Host", [])
-        # RFC 9112, 3.2: exactly one Host in HTTP/1.1, and a valid one.
+        # RFC 9112, section 3.2: exactly one Host in HTTP/1.1, and a valid one.
         if len(hosts) > 1 or (not hosts and self._version == b"HTTP/1.1"):
             raise HTTPError(problem(400, "bad_host", "a request has exactly one Host"))
         if hosts and not _HOST.fullmatch(hosts[0]):
             raise HTTPError(problem(400, "bad_host", "the Host is malformed"))
-        # RFC 9112, 6.1: Transfer-Encoding from an HTTP/1.0 client is faulty framing.
+        # RFC 9112, section 6.1: a server must treat Transfer-Encoding in HTTP/1.0 as faulty framing.
         if self._version != b"HTTP/1.1" and request.requestHeaders.hasHeader(b"Transfer-Encoding"):
             raise HTTPError(problem(400, "bad_framing", "HTTP/1.0 has no Transfer-Encoding"))
 
     def checkPersistence(self, request: Any, version: bytes) -> bool:
         if self.site.draining or version != b"HTTP/1.1":
             return False
-        # RFC 9110, 7.6.1: a list, which may take several lines; Twisted reads the first, cut at its spaces.
+        # RFC 9110, section 7.6.1: a list, in one or more lines. Twisted looks at the first line only.
         lines = request.requestHeaders.getRawHeaders(b"Connection", [])
         return all(token.strip().lower() != b"close" for line in lines for token in line.split(b","))
 
-    # The body, and what comes after it.
+    # The body and the end of the request.
 
     def rawDataReceived(self, data: bytes) -> None:
         self._body_received += len(data)
@@ -282,15 +267,15 @@ class EdgeChannel(HTTPChannel):
     def allContentReceived(self) -> None:
         if self._refused:
             return
-        self._phase = "handling"
+        self._phase = Phase.HANDLING
         self._set_deadline(None)
         if self._read_size:
-            # Lines are split off what was read in a time that grows with its square.
+            # Large reads are for bodies: Twisted splits lines off in time quadratic in what was read.
             self.transport.bufferSize, self._read_size = self._read_size, 0
         super().allContentReceived()
 
     def requestDone(self, request: Any) -> None:
-        self._phase = "idle"
+        self._phase = Phase.IDLE
         self._set_deadline(IDLE_TIMEOUT)
         super().requestDone(request)
         if self._input_ended and not self._busyReceiving:
@@ -301,8 +286,8 @@ class EdgeChannel(HTTPChannel):
     def _respondToBadRequestAndDisconnect(self) -> None:
         self.refuse(problem(400, "bad_request", "the request is malformed"))
 
-    def refuse(self, answer: Response) -> None:
-        """Response at once, read no more of the request, and close when the client has had time to read the answer."""
+    def refuse(self, response: Response) -> None:
+        """Respond now, ignore the rest of the request, and close once the client has had time to read the response."""
         if self._refused:
             return
         self._refused = True
@@ -310,9 +295,9 @@ class EdgeChannel(HTTPChannel):
         for request in self.requests:
             request.abandon()
         command = self._command_or_none()
-        self.site.answered(command, answer.code)
-        self.transport.write(answer.to_bytes(head=command == b"HEAD", close=True))
-        self._phase = "lingering"
+        self.site.responded(command, response.code)
+        self.transport.write(response.to_bytes(head=command == b"HEAD", close=True))
+        self._phase = Phase.LINGERING
         self._set_deadline(LINGER_TIMEOUT)
         linger(self.transport, self._networkProducer)
 
@@ -321,9 +306,9 @@ class EdgeChannel(HTTPChannel):
 
 
 def linger(transport: Any, producer: Any = None) -> None:
-    """Close our direction alone, and go on reading: a client that still sends gets to read the answer.
+    """Close our direction only and go on reading, so that a client that still sends can read the response.
 
-    RFC 9112, 9.6. Where a transport can't close one direction, it is closed whole.
+    RFC 9112, section 9.6. A transport that can't close one direction, such as TLS, is closed whole.
     """
     if producer is not None:
         producer.unregisterProducer()
@@ -332,25 +317,3 @@ def linger(transport: Any, producer: Any = None) -> None:
         transport.loseWriteConnection()
     else:
         transport.loseConnection()
-
-
-class TurnedAway(Protocol):
-    """A connection past the cap: 503 at once, and closed."""
-
-    transport: ITransport | None
-
-    def __init__(self, site: "EdgeSite") -> None:
-        self._site = site
-        self._timer: IDelayedCall | None = None
-
-    def connectionMade(self) -> None:
-        transport: Any = self.transport
-        transport.write(unavailable("too_many_connections", "there are too many connections").to_bytes(close=True))
-        self._site.answered(b"-", 503)
-        self._timer = self._site.reactor.callLater(1.0, transport.abortConnection)
-        linger(transport)
-
-    def connectionLost(self, reason: Failure = connectionDone) -> None:
-        self._site.turned_away -= 1
-        if self._timer is not None and self._timer.active():
-            self._timer.cancel()

@@ -19,7 +19,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from merlind.core.task import Task
 from merlind.daemon.metrics import Metrics
-from merlind.tasks.gateway import Limits
+from merlind.tasks.intake import Limits
 from merlind.web.api import Routes
 from merlind.web.entry import EntryPoint
 from merlind.web.server.site import EdgeSite
@@ -252,7 +252,7 @@ class Client:
 
 
 class EdgeCase(SynchronousTestCase):
-    """The public listener over a real gateway, database and spool, with an upstream that the test plays."""
+    """The public listener over a real database and spool, with an upstream that the test plays."""
 
     max_connections = 100
     max_photo_bytes = LIMIT
@@ -262,11 +262,10 @@ class EdgeCase(SynchronousTestCase):
     def setUp(self) -> None:
         self.core = Core(self, limits=self.limits)
         self.reactor = self.core.reactor
-        self.gateway = self.core.gateway
         self.metrics = Metrics()
-        status = StatusResponses(self.gateway, 2.0)
-        routes = Routes(self.reactor, self.gateway, self.metrics, status)
-        entry = EntryPoint(self.gateway, status, self.max_photo_bytes, routes.app.resource())
+        status = StatusResponses(self.core.results, 2.0)
+        routes = Routes(self.reactor, self.core.intake, self.core.results, self.core.eraser, self.metrics, status)
+        entry = EntryPoint(self.core.intake, status, self.max_photo_bytes, routes.app.resource())
         self.site = EdgeSite(
             self.reactor,
             entry,
@@ -275,7 +274,7 @@ class EdgeCase(SynchronousTestCase):
             self.min_rate,
         )
         self.clients: list[Client] = []
-        self.gateway.start()
+        self.core.start()
         self.settle()
 
     def tearDown(self) -> None:
@@ -285,7 +284,9 @@ class EdgeCase(SynchronousTestCase):
         self.core.scheduler.stop(0)
         self.reactor.run_for(0.1)
         self.assertEqual(self.reactor.getDelayedCalls(), [])
-        self.assertEqual((self.gateway.uploads, self.gateway.upload_bytes, self.gateway.held), (0, 0, 0))
+        self.assertEqual(
+            (self.core.intake.active_uploads, self.core.intake.active_bytes, self.core.results.waiting), (0, 0, 0)
+        )
         self.assertEqual(self.site.connections, 0)
         self.assertEqual([path for path in self.core.files() if path.startswith("incoming/")], [])
         self.assertEqual(self.flushLoggedErrors(), [])

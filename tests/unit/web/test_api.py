@@ -5,14 +5,14 @@ import json
 import os
 from typing import Any
 
-from merlind.tasks.gateway import ANONYMOUS, Limits
-
 from merlind.core.interfaces import Submission
 from merlind.core.outcome import Pending, Rejected, Scored, TaskError, TransientError
 from merlind.core.task import MAX_TASK_ID, State, Task
 from merlind.storage.photos import spool
-from merlind.tasks import gateway
+from merlind.tasks import intake
+from merlind.tasks.intake import Limits
 from merlind.web.api import MAX_WAIT, PAGE
+from merlind.web.status import ANONYMOUS
 from tests.unit.support import JPEG, fail_on, failing, sqlite_error
 from tests.unit.web.support import Client, EdgeCase, LogLines, Reply, form, get, message, photo_of, post, without_date
 
@@ -233,7 +233,7 @@ class PostTests(ContractCase):
 
     def test_close_fails(self) -> None:
         """A photo whose file can't be closed isn't relied on."""
-        self.patch(gateway, "SMALL_UPLOAD", 0)
+        self.patch(intake, "SMALL_UPLOAD", 0)
         real = os.close
 
         def close(descriptor: int) -> None:

@@ -7,7 +7,8 @@ from twisted.internet.interfaces import ITransport
 from zope.interface.verify import verifyObject
 
 from merlind.storage.photos import spool
-from merlind.tasks import gateway
+from merlind.tasks import intake
+from merlind.web.entry import MAX_IGNORED_BODY
 from merlind.web.server import channel, site
 from merlind.web.server.channel import (
     BODY_GRACE,
@@ -17,8 +18,8 @@ from merlind.web.server.channel import (
     LARGE_READ,
     LINGER_TIMEOUT,
     MAX_HEADER,
-    TurnedAway,
 )
+from merlind.web.server.site import RefusedConnection
 from merlind.web.upload import FORM_OVERHEAD
 from tests.unit.support import failing
 from tests.unit.web.support import (
@@ -166,7 +167,7 @@ class RefusedTests(EdgeCase):
 
     def test_unwanted_bodies(self) -> None:
         """Where no body is asked for, a short one is ignored and a long one is not read."""
-        most = site.MAX_IGNORED_BODY
+        most = MAX_IGNORED_BODY
         for method, target, status in (("GET", "/?task_id=5", 404), ("DELETE", "/?task_id=5", 404), ("PUT", "/", 405)):
             client = self.connect().send(message(method, target, b"x" * most))
             self.assertEqual(client.reply().code, status)
@@ -345,17 +346,6 @@ class TakenTests(EdgeCase):
             client = self.connect().send(post(b"", **headers))
             self.assertEqual(client.transport.bufferSize, size)
 
-    def test_addresses(self) -> None:
-        """They are asked for once a connection."""
-        client = self.connect()
-        asked: list[str] = []
-        peer, host = client.transport.getPeer, client.transport.getHost
-        client.transport.getPeer = lambda: asked.append("peer") or peer()  # type: ignore[func-returns-value,method-assign]
-        client.transport.getHost = lambda: asked.append("host") or host()  # type: ignore[func-returns-value,method-assign]
-        client.send(get(5), get(5, "HEAD"), get(5))
-        self.assertEqual(sorted(asked), ["host", "peer"])
-        self.assertEqual((client.protocol.getPeer(), client.protocol.getHost()), (peer(), host()))
-
 
 class ConnectionTests(EdgeCase):
     """A connection's life."""
@@ -470,8 +460,8 @@ class ConnectionTests(EdgeCase):
 
     def test_slow_upload(self) -> None:
         """An upload that stops leaves nothing, be it staged in memory or in a file (H15, H16)."""
-        for most, files in ((gateway.SMALL_UPLOAD, 0), (0, 1)):
-            self.patch(gateway, "SMALL_UPLOAD", most)
+        for most, files in ((intake.SMALL_UPLOAD, 0), (0, 1)):
+            self.patch(intake, "SMALL_UPLOAD", most)
             client = self.connect().send(post()[:-20])
             self.assertEqual((len(self.core.files()), self.core.intake.active_uploads), (files, 1))
             self.reactor.run_for(BODY_GRACE + 1)
@@ -629,16 +619,16 @@ class CapTests(EdgeCase):
         self.reactor.run_for(1)
         self.assertTrue(away.aborted)
         away.leave()
-        self.assertEqual(self.site.turned_away, 0)
+        self.assertEqual(self.site.refused_connections, 0)
 
     def test_too_many_turned_away(self) -> None:
         """Past so many of them, no more are even answered."""
-        self.patch(site, "MAX_TURNED_AWAY", 2)
+        self.patch(site, "MAX_REFUSED_CONNECTIONS", 2)
         clients = [self.connect() for _ in range(5)]
         self.assertIsNone(self.site.buildProtocol(None))
         clients[4].leave()
-        self.assertIsInstance(self.site.buildProtocol(None), TurnedAway)
-        self.site.turned_away -= 1
+        self.assertIsInstance(self.site.buildProtocol(None), RefusedConnection)
+        self.site.refused_connections -= 1
 
 
 class DrainTests(EdgeCase):
@@ -700,11 +690,11 @@ class FaultTests(EdgeCase):
 
     def setUp(self) -> None:
         super().setUp()
-        self.patch(gateway, "SMALL_UPLOAD", 0)
+        self.patch(intake, "SMALL_UPLOAD", 0)
 
     def test_unforeseen(self) -> None:
         """Its traceback is for the log alone; the client gets 500, and the connection goes on."""
-        self.patch(self.gateway, "find", lambda task_id: fail(RuntimeError("a secret")))
+        self.patch(self.core.results, "find", lambda task_id: fail(RuntimeError("a secret")))
         for question in (get(5), get(5, Prefer="wait=1")):
             client = self.connect().send(question + message("OPTIONS", "/"))
             reply, after = client.replies()

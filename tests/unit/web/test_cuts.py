@@ -8,8 +8,8 @@ from collections import Counter
 
 from hypothesis import given
 from hypothesis import strategies as st
-from merlind.tasks.gateway import Limits
 
+from merlind.tasks.intake import Limits
 from tests.unit.support import JPEG
 from tests.unit.web.support import Client, EdgeCase, checked, chunked, form, get, message, post
 
@@ -101,13 +101,13 @@ class CutTests(EdgeCase):
         self.clients.pop().leave()
         self.seen: Counter[int] = Counter()
         self.told: list[tuple[bytes, int]] = []
-        answered = self.site.answered
+        answered = self.site.responded
 
         def tell(method: bytes, code: int, seconds: float = 0.0) -> None:
             self.told.append((method, code))
             answered(method, code, seconds)
 
-        self.patch(self.site, "answered", tell)
+        self.patch(self.site, "responded", tell)
 
     def open(self) -> Client:
         """A connection that ``told`` is all about."""

@@ -6,7 +6,6 @@ from email.utils import parsedate_to_datetime
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from merlind.web import response as answer
 from merlind.web.response import ALLOW, Response, json_response, problem, retry_after, unavailable
 from tests.unit.web.support import read_replies
 
@@ -84,7 +83,6 @@ class AnswerTests(SynchronousTestCase):
     def test_date(self) -> None:
         """It is made anew when a second has passed (RFC 9110, 6.6.1)."""
         now = 1_800_000_000.9
-        self.patch(answer, "_dated", (0, b""))
         self.patch(time, "time", lambda: now)
         (reply,) = read_replies(Response(204).to_bytes())
         self.assertEqual(reply.get("Date"), "Fri, 15 Jan 2027 08:00:00 GMT")

@@ -1,20 +1,23 @@
-"""The short ways to a task's status: what they take, and that they answer byte for byte what the long way does."""
+"""The short way to a task's status: what takes it, and that its responses are the router's, byte for byte."""
+
+from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
-from twisted.web.http import HTTPChannel
 
 from merlind.core.outcome import Rejected, Scored, TaskError
 from merlind.web.server.channel import HEADER_TIMEOUT, IDLE_TIMEOUT, LINGER_TIMEOUT
+from merlind.web.server.request import EdgeRequest
 from tests.unit.web.support import Client, EdgeCase, LogLines, checked, form, get, message, post, without_date
 
-PLAIN = (
+HEADERS: tuple[dict[str, str | None], ...] = (
     {},
     {"Accept": "*/*", "User-Agent": "curl/8.5.0"},
     {"Accept_Encoding": "gzip, deflate", "Connection": "keep-alive", "Cookie": "a=b; c=d"},
     {"CONNECTION": "Keep-Alive", "traceparent": "00-4bf92f-00f0-01", "X_Empty": ""},
+    {"Host": "[::1]:8000", "X": "\xe9"},
 )
-"""Headers that change nothing."""
+"""Headers that make no difference to a status."""
 
 LINES = (
     b"Host: localhost", b"host: [::1]:8000", b"HOST:a", b"Host: a b", b"Host: a, b", b"Host:", b"Host : a",
@@ -24,52 +27,59 @@ LINES = (
     b"Content-Length: x", b"Transfer-Encoding: chunked", b"Transfer-Encoding: identity", b"Upgrade: h2c", b": none",
     b" folded", b"no colon", b"Content-Type: text/plain", b"Range: bytes=0-1", b"A/B: c", b"X: \0", b"Cookie: a=b",
 )  # fmt: skip
-"""Header lines that one request may and another may not have."""
+"""Header lines that some requests may have and others may not."""
 
 TARGETS = ("/?task_id=%d", "/?task_id=0%d", "//?task_id=%d", "/?task_id=%d&x", "/?task_id=%d ", "http://a/?task_id=%d")
 
 
-class StatusCase(EdgeCase):
-    """Tasks in each state, and a count of the requests that were parsed."""
+class ShortWayTests(EdgeCase):
+    """A task that is scored, one that failed, one in flight and one that doesn't exist."""
 
     def setUp(self) -> None:
         super().setUp()
-        self.parsed: list[bytes] = []
-        receive = HTTPChannel.dataReceived
+        self.routed: list[bytes] = []
+        render = EdgeRequest.render
 
-        def parse(channel: HTTPChannel, data: bytes) -> None:
-            self.parsed.append(data)
-            receive(channel, data)
+        def route(request: EdgeRequest, resource: Any) -> Any:
+            self.routed.append(request.uri)
+            return render(request, resource)
 
-        self.patch(HTTPChannel, "dataReceived", parse)
+        self.patch(EdgeRequest, "render", route)
         self.tasks = [self.accepted(), self.accepted("Bo"), self.accepted("Cy"), 5]
         ready, failed, _ = self.core.upstream.begun
         ready.answer(Scored(0.25))
         failed.answer(Rejected(TaskError("refused", "no face")))
         self.settle()
-        self.parsed.clear()
+        self.routed.clear()
 
-
-class AtOnceTests(StatusCase):
-    """Without parsing."""
-
-    def test_the_same(self) -> None:
-        """Whatever comes is answered the same without the short way, and leaves the connection as it was."""
+    def test_same_response_as_the_router(self) -> None:
+        """Whatever is sent, the short way changes neither a byte of the responses nor the state of the connection."""
         ways: set[bool] = set()
+        entry = self.site.entry
 
-        def answers(client: Client, data: bytes, task: int) -> tuple[list[bytes], bool, bool]:
+        class RouterOnly:
+            """An entry point that leaves status requests to the router."""
+
+            resource = entry.resource
+            open_body = staticmethod(entry.open_body)
+
+            @staticmethod
+            def before_routing(request: Any) -> None:
+                """Route everything."""
+
+        def responses(client: Client, data: bytes, task: int) -> tuple[list[bytes], bool, bool]:
             client.send(data).send(get(task)).send(b"\r\n" + get(task, "HEAD"))
             return without_date(client.transport.value()), client.lingers, client.closed
 
         def check(target: str, task: int, lines: list[bytes], end: bytes) -> None:
             head = b"GET %s HTTP/1.1" % (target % task).encode()
             data = b"\r\n".join([head, *lines, b"", b""]) + end
-            self.parsed.clear()
-            told = answers(self.connect(), data, task)
-            ways.add(data in self.parsed)
-            long = self.connect()
-            long.protocol._answered_at_once = lambda data: False
-            self.assertEqual(told, answers(long, data, task))
+            self.routed.clear()
+            self.site.entry = entry
+            short = responses(self.connect(), data, task)
+            ways.add(bool(self.routed))
+            self.site.entry = RouterOnly()
+            self.assertEqual(short, responses(self.connect(), data, task))
             for client in self.clients:
                 client.leave()
             self.clients.clear()
@@ -84,52 +94,44 @@ class AtOnceTests(StatusCase):
         checked(given(targets, st.sampled_from(self.tasks), lines, ends)(check))()
         self.assertEqual(ways, {True, False})
 
-    def test_plain(self) -> None:
-        """A plain request for what memory has is not parsed."""
-        for headers in PLAIN:
-            for task, code in zip(self.tasks[:3], (200, 200, 202), strict=True):
+    def test_plain_requests_are_not_routed(self) -> None:
+        """A GET for one task takes the short way, whether memory has the task or not, and whatever its headers."""
+        for headers in HEADERS:
+            for task, code in zip(self.tasks, (200, 200, 202, 404), strict=True):
                 self.assertEqual(self.ask(get(task, **headers)).code, code)
-        self.assertEqual(self.parsed, [])
+        self.assertEqual(self.routed, [])
 
-    def test_left_to_the_long_way(self) -> None:
-        """What memory doesn't have, what isn't plain, and what doesn't come whole and alone."""
+    def test_other_requests_are_routed(self) -> None:
+        """Another method, a preference, and a query that isn't exactly one task_id are left to the router."""
         ready = self.tasks[0]
         for data in (
-            get(5),
             get(ready, "HEAD"),
             get(ready, Prefer="wait=1"),
-            get(ready, Connection="close"),
-            get(ready, Host=None),
-            get(ready, Host="[::1]:8000"),
-            get(ready) * 2,
             get(f"{ready}&more"),
             get(f"{ready:017}"),
             message("GET", "/"),
-            get(ready, X="\xe9"),
         ):
             self.connect().send(data)
-            self.assertEqual(self.parsed, [data])
-            self.parsed.clear()
+            self.assertEqual(len(self.routed), 1, data)
+            self.routed.clear()
 
     def test_in_pieces(self) -> None:
-        """One that comes in two pieces is parsed, and the next one is not."""
+        """A request that comes in two pieces, or with another in one piece, gets the same response."""
         data = get(self.tasks[0])
-        client = self.connect().send(data[:20], data[20:])
-        self.assertEqual(self.parsed, [data[:20], data[20:]])
-        self.assertEqual([reply.code for reply in client.send(data).replies()], [200, 200])
-        self.assertEqual(len(self.parsed), 2)
+        client = self.connect().send(data[:20], data[20:]).send(data * 2)
+        self.assertEqual([reply.code for reply in client.replies()], [200, 200, 200])
 
-    def test_behind_another(self) -> None:
-        """While a request is held, in its turn; with a line's beginning before it, as a part of that line."""
-        held = self.connect().send(get(self.tasks[2], Prefer="wait=3"), get(self.tasks[0]))
-        self.assertTrue(held.silent)
+    def test_behind_another_request(self) -> None:
+        """A request waits for the long poll before it; behind the beginning of a line, it is part of that line."""
+        polling = self.connect().send(get(self.tasks[2], Prefer="wait=3"), get(self.tasks[0]))
+        self.assertTrue(polling.silent)
         self.reactor.run_for(3)
-        self.assertEqual([reply.code for reply in held.replies()], [202, 200])
+        self.assertEqual([reply.code for reply in polling.replies()], [202, 200])
         begun = self.connect().send(get(self.tasks[0]) + b"GET /?task_id=5&x=", get(self.tasks[0]))
         self.assertEqual([reply.code for reply in begun.replies()], [200, 400])
 
     def test_draining(self) -> None:
-        """At the end, a connection is closed with its answer."""
+        """While merlind stops, the connection closes with the response."""
         client = self.connect().send(post(form("Di")), get(self.tasks[2])[:9])
         self.site.drain()
         client.send(get(self.tasks[2])[9:])
@@ -138,7 +140,7 @@ class AtOnceTests(StatusCase):
         self.assertEqual((late.reply().code, late.reply().get("Connection"), late.closed), (200, "close", True))
 
     def test_deadlines(self) -> None:
-        """The connection is idle after it, for as long as after any other request."""
+        """After the response the connection may be idle as long as after any other."""
         client = self.connect()
         self.reactor.run_for(HEADER_TIMEOUT - 1)
         client.send(get(self.tasks[0]))
@@ -149,7 +151,7 @@ class AtOnceTests(StatusCase):
         self.reactor.run_for(LINGER_TIMEOUT)
 
     def test_counted_and_logged(self) -> None:
-        """Like every answer."""
+        """The response is counted and logged like any other."""
         lines = LogLines.of(self).lines
         before = self.metrics.exposition().decode()
         self.ask(get(self.tasks[0]))

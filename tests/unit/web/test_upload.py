@@ -81,12 +81,12 @@ class FormCase(SynchronousTestCase):
 
     def assert_refused(self, status: int, code: str, *pieces: bytes, limit: int = LIMIT) -> None:
         error = self.assertRaises(HTTPError, self.take, *pieces, limit=limit)
-        self.assertEqual((error.answer.code, code_of(error)), (status, code), pieces[:1])
+        self.assertEqual((error.response.code, code_of(error)), (status, code), pieces[:1])
 
 
 def code_of(error: HTTPError) -> str:
     """The stable code in the error's response."""
-    body = error.answer.body
+    body = error.response.body
     return body.rpartition(b'"code":"')[2].partition(b'"')[0].decode("ascii")
 
 
@@ -115,7 +115,7 @@ class BoundaryTests(SynchronousTestCase):
             b"multipart/form-datax; boundary=x",
             b"\xff\xfe",
         ):
-            answer = self.assertRaises(HTTPError, boundary_of, content_type).answer
+            answer = self.assertRaises(HTTPError, boundary_of, content_type).response
             self.assertEqual(answer.code, 415)
             self.assertIn(b'"code":"not_a_form"', answer.body)
 
@@ -130,7 +130,7 @@ class BoundaryTests(SynchronousTestCase):
             b'; boundary="\xe9"',
             b'; boundary="a\tb"',
         ):
-            answer = self.assertRaises(HTTPError, boundary_of, b"multipart/form-data" + options).answer
+            answer = self.assertRaises(HTTPError, boundary_of, b"multipart/form-data" + options).response
             self.assertEqual(answer.code, 400, options)
             self.assertIn(b'"code":"bad_boundary"', answer.body)
 
@@ -141,7 +141,7 @@ class BoundaryTests(SynchronousTestCase):
         try:
             boundary = boundary_of(b"multipart/form-data; boundary=" + options)
         except HTTPError as error:
-            self.assertIn(error.answer.code, (400, 415))
+            self.assertIn(error.response.code, (400, 415))
         else:
             self.assertTrue(1 <= len(boundary) <= 70)
 
