@@ -17,8 +17,7 @@ from merlind.core.interfaces import StoreBroken, StoreUnavailable
 from merlind.daemon.datadir import DataDir
 from merlind.daemon.endpoints import listen
 from merlind.daemon.log import LineLog
-from merlind.merlinface.api import make_site
-from merlind.merlinface.jobs import StandInSettings
+from merlind.merlinface.api import StandInSettings, make_site
 from merlind.settings import EMBEDDED, Settings
 from merlind.storage.sqlite.database import DatabaseUnusable
 

@@ -4,11 +4,11 @@ import errno
 import sqlite3
 from contextlib import closing
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from twisted.application.service import Application, IService
+from twisted.enterprise.adbapi import ConnectionPool
 from twisted.internet.address import IPv4Address
 from twisted.internet.error import CannotListenError, ConnectionRefusedError
 from twisted.logger import ILogObserver, LogEvent
@@ -17,11 +17,14 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
+from merlind.admin.health import STALL
+from merlind.build import Parts
 from merlind.core.task import MAX_TASK_ID
 from merlind.daemon.datadir import DataDir
 from merlind.daemon.endpoints import BACKLOG
-from merlind.service import GO_ON_AFTER, STALL, STOP_GRACE, MerlindService
+from merlind.service import STOP_GRACE, MerlindService
 from merlind.settings import Settings
+from merlind.storage.photos.spool import Spool
 from merlind.storage.sqlite import database
 from merlind.web.server.channel import LINGER_TIMEOUT
 from tests.unit.support import JPEG, Reactor, Watch, Wire, fail_on, make_pool, sqlite_error
@@ -120,21 +123,25 @@ class ServiceCase(SynchronousTestCase):
         data_dir.acquire()
         self.addCleanup(data_dir.release)
         database.prepare(data_dir.database)
-        service = MerlindService(
-            self.reactor,
-            replace(self.settings, **changes),
-            data_dir,
-            self.died.append,
-            partial(make_pool, watch=self.watch),
-        )
-        close = service.pool.close
+        settings = replace(self.settings, **changes)
+        return MerlindService(self.reactor, settings, data_dir, self.died.append, self.make_pool)
 
-        def told() -> None:
+    def make_pool(self, *args: Any, **kwargs: Any) -> ConnectionPool:
+        """The pool, which reports its end to the reactor's events."""
+        self.pool = make_pool(*args, watch=self.watch, **kwargs)
+        close = self.pool.close
+
+        def report_and_close() -> None:
             self.reactor.events.append("pool closed")
             close()
 
-        self.patch(service.pool, "close", told)
-        return service
+        self.patch(self.pool, "close", report_and_close)
+        return self.pool
+
+    @property
+    def parts(self) -> Parts:
+        """The parts of a service that was started."""
+        return self.service.parts
 
     def remake(self, **changes: Any) -> MerlindService:
         """Another one in place of one that was not started."""
@@ -147,10 +154,10 @@ class ServiceCase(SynchronousTestCase):
             self.remake(**changes)
         self.service.privilegedStartService()
         self.service.startService()
-        self.run_for(GO_ON_AFTER)
+        self.turn()
         # Photos that are being sent are closed, whether the test waits for the end of the service or not.
         self.addCleanup(self.reactor.run_for, 0.1)
-        self.addCleanup(self.service.scheduler.stop, 0)
+        self.addCleanup(self.parts.scheduler.stop, 0)
         return self.service
 
     def stop(self) -> list[Any]:
@@ -174,7 +181,7 @@ class ServiceCase(SynchronousTestCase):
             self.turn()
 
     def connect(self, site: Any = None) -> Client:
-        client = Client(site or self.service.site, self.reactor.turn)
+        client = Client(site or self.parts.site, self.reactor.turn)
         self.clients.append(client)
         return client
 
@@ -185,7 +192,7 @@ class ServiceCase(SynchronousTestCase):
         return reply
 
     def ask_admin(self, path: str) -> Reply:
-        client = self.connect(self.service._admin_site).send(message("GET", path))
+        client = self.connect(self.parts.admin_site).send(message("GET", path))
         reply = client.reply()
         client.leave()
         return reply
@@ -198,7 +205,7 @@ class ServiceCase(SynchronousTestCase):
     def assert_ended(self) -> None:
         """No timer, no file, no lock is left."""
         self.assertEqual(self.reactor.getDelayedCalls(), [])
-        self.assertTrue(self.service.pool.threadpool.stopped)
+        self.assertTrue(self.pool.threadpool.stopped)
         other = DataDir(self.folder)
         other.acquire()
         other.release()
@@ -221,16 +228,17 @@ class StartTests(ServiceCase):
         )
         self.assertEqual([path for path, *_ in self.reactor.unixServers], ["/sock"])
         sites = [factory for _, factory, _, _ in self.reactor.tcpServers]
-        self.assertEqual([site is service.site for site in sites], [True, True, True, False])
-        self.assertFalse(self.service.running)
+        self.assertEqual([site is self.parts.site for site in sites], [True, True, True, False])
+        self.assertFalse(service.running)
         service.startService()
         self.turn()
         self.stop()
 
     def test_sites_are_quiet(self) -> None:
         """Listening makes no log of its own."""
+        self.start()
         lines = LogLines.of(self).lines
-        for site in (self.service.site, self.service._admin_site):
+        for site in (self.parts.site, self.parts.admin_site):
             site.doStart()
             site.doStop()
         self.assertEqual(lines, [])
@@ -246,7 +254,7 @@ class StartTests(ServiceCase):
         self.start()
         for path in ("/metrics", "/health/live", "/health/ready"):
             self.assertEqual((self.ask(message("GET", path)).code, self.ask_admin(path).code), (404, 200))
-        data = self.connect(self.service._admin_site).send(get(1)).transport.value()
+        data = self.connect(self.parts.admin_site).send(get(1)).transport.value()
         self.assertTrue(data.startswith(b"HTTP/1.1 404 "), data)
 
     def test_port_in_use(self) -> None:
@@ -291,31 +299,15 @@ class StartTests(ServiceCase):
         self.assert_ended()
         self.reactor = ServiceReactor()
         self.service = self.make()
-        self.assertGreaterEqual(self.service.clock.now(), 100)
         self.start()
+        self.assertGreaterEqual(self.parts.clock.now(), 100)
         self.assertEqual(len(list(spool.iterdir())), 3)
         self.assertFalse((spool / "12345").exists())
         self.assertEqual(list((spool / "incoming").iterdir()), [])
         self.assertEqual(self.ask(get(task)).code, 202)
-        self.assertIsNotNone(self.service.scheduler.get(task))
+        self.assertIsNotNone(self.parts.queue.get(task))
         self.assertEqual(self.metric('merlind_tasks{state="upload"}'), 2)
         self.stop()
-
-    def test_questions_come_first(self) -> None:
-        """For a moment the start does nothing else: a photo that comes then is counted and sent like any other."""
-        service = self.service
-        service.privilegedStartService()
-        service.startService()
-        self.turn()
-        self.assertEqual(self.ask(get(5)).code, 404)
-        task = self.ask(post()).json["task"]
-        self.assertEqual((service.gateway.pending, service.scheduler.in_flight), (1, 0))
-        self.run_for(GO_ON_AFTER)
-        self.assertEqual((service.gateway.pending, service.scheduler.in_flight), (1, 1))
-        self.assertEqual(self.ask(get(task)).code, 202)
-        self.stop()
-        self.run_for(STOP_GRACE + 1)
-        self.assert_ended()
 
     def test_metrics_at_once(self) -> None:
         """Who asks how many tasks there are gets an answer that counts them, however early."""
@@ -330,7 +322,7 @@ class StartTests(ServiceCase):
             self.service.privilegedStartService()
             self.service.startService()
             text = self.ask_admin(path).body.decode("ascii")
-            self.assertEqual(self.service.gateway.pending, 1)
+            self.assertEqual(self.parts.counts.unfinished, 1)
             if path == "/metrics":
                 self.assertIn('merlind_tasks{state="upload"} 1.0', text)
         self.stop()
@@ -445,12 +437,12 @@ class StopTests(ServiceCase):
         wire.connect(bufferSize=0)
         client = self.connect().send(post()[:-10])
         self.turn()
-        self.assertEqual(self.service.scheduler.in_flight, 1)
+        self.assertEqual(self.parts.scheduler.worker.in_flight, 1)
         over = self.stop()
         self.run_for(STOP_GRACE - 0.5)
-        self.assertEqual((over, self.service.scheduler.in_flight), ([], 1))
+        self.assertEqual((over, self.parts.scheduler.worker.in_flight), ([], 1))
         self.run_for(1.5)
-        self.assertEqual((over, self.service.scheduler.in_flight), ([None], 0))
+        self.assertEqual((over, self.parts.scheduler.worker.in_flight), ([None], 0))
         client.leave()
         self.assert_ended()
 
@@ -507,7 +499,7 @@ class FaultTests(ServiceCase):
         self.assertEqual((reply.code, reply.json["code"]), (503, "storage"))
         why = "the database failed: injected (SQLITE_IOERR_FSYNC)"
         self.assertEqual(self.died, [why])
-        self.assertIn(f"{why}; nothing more is taken, and merlind ends", lines)
+        self.assertIn(f"{why}; refusing new uploads and shutting down", lines)
         self.assertEqual((held.reply().code, idle.closed), (202, True))
         self.assertEqual(self.reactor.events, ["port 8000 closed"])
         self.assertEqual(self.ask(post(form("Cy"))).code, 503)
@@ -547,7 +539,7 @@ class ReadinessTests(ServiceCase):
 
     def test_stopping(self) -> None:
         """The end has begun."""
-        self.service.gateway.draining = True
+        self.parts.intake.draining = True
         self.assertEqual(self.reasons(), ["stopping"])
 
     def test_database(self) -> None:
@@ -558,15 +550,15 @@ class ReadinessTests(ServiceCase):
     def test_spool(self) -> None:
         """Nor can the spool."""
 
-        def probe() -> None:
+        def probe(spool: Spool) -> None:
             raise OSError(errno.ENOSPC, "No space left on device")
 
-        self.patch(self.service.spool, "probe", probe)
+        self.patch(Spool, "probe", probe)
         self.assertEqual(self.reasons(), ["storage: No space left on device"])
 
     def test_disk_room(self) -> None:
         """There is too little left of it."""
-        self.patch(self.service.spool, "free_bytes", lambda: -1)
+        self.patch(Spool, "free_bytes", lambda spool: -1)
         self.assertEqual(self.reasons(), ["storage: the disk is almost full"])
 
     def test_too_many_tasks(self) -> None:
@@ -584,27 +576,27 @@ class ReadinessTests(ServiceCase):
         wire.receive(b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n")
         self.turn()
         wire.lose(ConnectionRefusedError())
-        self.assertEqual(self.reasons(), ["upstream: set up wrongly? it says http 401"])
+        self.assertEqual(self.reasons(), ["upstream: it rejects our requests (http 401): check --upstream"])
 
     def test_no_progress(self) -> None:
         """Tasks are due, and no answer was good for a while."""
         self.run_for(STALL + 100)
         self.assertEqual(self.reasons(), [])
         silence = self.silence()
-        self.assertEqual(self.reasons(), [f"upstream: no good answer for {silence:.0f} s"])
+        self.assertEqual(self.reasons(), [f"upstream: no good response for {silence:.0f} s"])
 
     def silence(self) -> float:
         """Make a task wait for an upstream that can't be reached, and tell for how long nothing good was heard."""
         wire, tried = Wire(self.reactor), 0
         for name in "AB":
             self.ask(post(form(name)))
-        while not (self.service.scheduler.waiting and self.service.clock.now() > STALL):
+        while not (self.parts.queue.ready and self.parts.clock.now() > STALL):
             while len(self.reactor.tcpClients) > tried:
                 tried += 1
                 wire.refuse(ConnectionRefusedError())
             self.run_for(1)
-            self.assertLess(self.service.clock.now(), 3000, "they are given up before")
-        return self.service.clock.now() - self.service.scheduler.last_progress
+            self.assertLess(self.parts.clock.now(), 3000, "they are given up before")
+        return self.parts.clock.now() - self.parts.scheduler.worker.last_progress
 
 
 class MetricsTests(ServiceCase):
@@ -616,7 +608,7 @@ class MetricsTests(ServiceCase):
         self.assertEqual(self.metric("merlind_oldest_unfinished_seconds"), 0)
         self.ask(post())
         self.connect().send(post(form("Bo"))[:-10])
-        (task,) = self.service.scheduler._tasks
+        (task,) = self.parts.queue._tasks
         self.connect().send(get(task, Prefer="wait=60"))
         self.run_for(7)
         for name, value in (

@@ -209,7 +209,7 @@ class TakenTests(FormCase):
         photo_form.write(form())
         _, staged, _ = photo_form.finish()
         self.assertEqual(self.open_uploads, 0)
-        photo_form._upload.close()
+        photo_form._reservation.close()
         self.assertEqual(self.open_uploads, 0)
         self.content(staged)
 
