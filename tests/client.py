@@ -114,7 +114,7 @@ def ask(
     """One request on a connection that is kept."""
     connection.request(method, target, body, dict(headers or {}))
     answer = connection.getresponse()
-    return Reply(answer.status, answer.headers, answer.read())
+    return Reply(answer.status, dict(answer.headers.items()), answer.read())
 
 
 def post(port: int, name: str, photo: bytes, headers: Mapping[str, str] | None = None, timeout: float = 60.0) -> Reply:
@@ -159,19 +159,19 @@ class Ledger:
         assert before == promise, f"task {task} was given to two"
         return task
 
-    def fault(self, port: int, task: int, over: bool) -> str | None:
-        """What is wrong with how a task stands now, if anything is; ``over`` says that it has to be ready."""
+    def fault(self, port: int, task: int, finished: bool) -> str | None:
+        """What is wrong with how a task stands now, if anything is; ``finished`` says that it has to be ready."""
         reply = request(port, "GET", f"/?task_id={task}")
         answer = reply.json()
         promise = self.promises[task]
         if answer["status"] == "ready":
             right = score_of_digest(promise.name, promise.sha256)
             return None if answer["result"] == right else f"task {task} has another's result"
-        return None if answer["status"] == "wait" and not over else f"task {task} is {answer}"
+        return None if answer["status"] == "wait" and not finished else f"task {task} is {answer}"
 
-    def losses(self, port: int, over: bool = False) -> list[str]:
+    def losses(self, port: int, finished: bool = False) -> list[str]:
         """What is wrong with the promised tasks."""
-        return [fault for task in self.promises if (fault := self.fault(port, task, over))]
+        return [fault for task in self.promises if (fault := self.fault(port, task, finished))]
 
 
 class Load:

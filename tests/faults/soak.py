@@ -140,7 +140,7 @@ def soak(merlind: Merlind, ledger: Ledger, minutes: float) -> list[str]:
     tell("end", last)
     print(f"requests tried {load.tried}, acknowledged {len(ledger.promises)}, refused {load.refused}")
     print("nuisances: " + ", ".join(f"{kind} {count}" for kind, count in nuisance.done.items()))
-    wrong = load.broken + ledger.losses(merlind.port, over=True)
+    wrong = load.broken + ledger.losses(merlind.port, finished=True)
     for name, value in last.items():
         if name in ("open files", "timers"):
             # A connection to the upstream that is kept may have been opened, or closed, since.

@@ -6,6 +6,7 @@ import re
 import subprocess
 import threading
 import time
+from functools import partial
 from pathlib import Path
 
 from merlind.merlinface.score import score_of_digest
@@ -93,7 +94,10 @@ class FailingFlushTest(ProcessCase):
                 known = len(ledger.promises)
                 with Load(merlind.port, ledger, clients=8, largest=100) as load:
                     # SQLite may have been built to flush with another call than this.
-                    until(lambda known=known: not merlind.running or len(ledger.promises) > known + 500, "the end")
+                    until(
+                        partial(lambda known: not merlind.running or len(ledger.promises) > known + 500, known),
+                        "the end",
+                    )
                 if merlind.running:
                     merlind.stop()
                     self.assertFalse([line for line in strace.calls() if f"{call}(" in line])

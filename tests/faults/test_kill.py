@@ -4,6 +4,7 @@ import os
 import random
 import signal
 import time
+from functools import partial
 from threading import Thread
 
 from tests.client import GONE_AWAY, Load, png, post
@@ -71,7 +72,8 @@ class KillTest(ProcessCase):
                 merlind.command = [*strace, *whole]
                 merlind.spawn()
                 until(
-                    lambda merlind=merlind: not merlind.running or "starting on" in merlind.log(), "a kill or a start"
+                    partial(lambda daemon: not daemon.running or "starting on" in daemon.log(), merlind),
+                    "a kill or a start",
                 )
                 kills += died_by(merlind)
                 merlind.kill()
@@ -101,7 +103,7 @@ class KillTest(ProcessCase):
 
         upstream = Upstream(self.addCleanup, script)
         merlind = self.merlind(upstream=upstream.url)
-        tasks = []
+        tasks: list[int] = []
         for number in range(rounds):
             merlind.start()
             for task in tasks:
@@ -130,7 +132,7 @@ class TerminateTest(ProcessCase):
             for number in range(rounds):
                 merlind.start()
                 known = len(ledger.promises)
-                until(lambda known=known: len(ledger.promises) > known + 20, "some tasks to be acknowledged")
+                until(partial(lambda known: len(ledger.promises) > known + 20, known), "some tasks to be acknowledged")
                 began = time.monotonic()
                 merlind.signal(signal.SIGTERM)
                 if number % 2:

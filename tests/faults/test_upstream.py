@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
+from functools import partial
 
 from tests.client import png, post
 from tests.processes import HOST, Merlind, ProcessCase, free_port
@@ -200,7 +201,7 @@ class MisbehaviourTest(ProcessCase):
     def test_forgotten(self) -> None:
         """404 and 410 to a poll (U4): the photo is sent again. 404 to an upload: set up wrongly, the task is kept."""
         for code in (404, 410):
-            upstream = Upstream(self.addCleanup, lambda exchange, code=code: self.forget(exchange, code))
+            upstream = Upstream(self.addCleanup, partial(self.forget, code=code))
             merlind = Merlind(self.addCleanup, self.folder / str(code), upstream=upstream.url).start()
             task = post(merlind.port, "Ada", png()).json()["task"]
             self.assertEqual(merlind.get(task, wait=60).json(), {"status": "ready", "result": GOOD})

@@ -6,9 +6,10 @@ import socket
 import sqlite3
 import time
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 from merlind.storage.sqlite import database
-from merlind.tasks.scheduler import WINDOW
+from merlind.tasks.queue import WINDOW
 from tests.client import Load, form, jpeg, png, post
 from tests.processes import Merlind, ProcessCase, until
 from tests.upstream import Exchange, Upstream
@@ -86,7 +87,7 @@ class KillTest(ProcessCase):
             for _ in range(4):
                 merlind.start()
                 known = len(ledger.promises)
-                until(lambda known=known: len(ledger.promises) > known + 10, "some tasks to be acknowledged")
+                until(partial(lambda known: len(ledger.promises) > known + 10, known), "some tasks to be acknowledged")
                 merlind.kill()
                 kills += 1
             merlind.start()

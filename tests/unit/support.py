@@ -361,10 +361,9 @@ class Core:
         """What the web side awaits to erase a task."""
         return Deferred.fromCoroutine(self.eraser.erase(user, task_id))
 
-    def stored(self, task_id: int) -> Task | None:
-        """The task as the store has it."""
-        task: Task | None = self.now(self.store.get(task_id))
-        return task
+    def stored(self, task_id: int) -> Any:
+        """The task as the store has it, or None."""
+        return self.now(self.store.get(task_id))
 
     def files(self) -> list[str]:
         """What lies in the spool, by its path below it."""
@@ -389,11 +388,12 @@ class Wire:
     def transport(self) -> StringTransport:
         return self.transports[-1]
 
-    def connect(self, **methods: Callable[..., object]) -> StringTransport:
+    def connect(self, **methods: Any) -> StringTransport:
         """Take the last attempt to connect; the transport, with ``methods`` of its own, shows what is sent."""
         protocol = self._reactor.tcpClients[-1][2].buildProtocol(None)
         transport = StringTransport()
         vars(transport).update(methods)
+        assert protocol is not None
         protocol.makeConnection(transport)
         self._protocols.append(protocol)
         self.transports.append(transport)

@@ -5,7 +5,7 @@ import sqlite3
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from twisted.application.service import Application, IService
 from twisted.enterprise.adbapi import ConnectionPool
@@ -27,7 +27,7 @@ from merlind.settings import Settings
 from merlind.storage.photos.spool import Spool
 from merlind.storage.sqlite import database
 from merlind.web.server.channel import LINGER_TIMEOUT
-from tests.unit.support import JPEG, Reactor, Watch, Wire, fail_on, make_pool, sqlite_error
+from tests.unit.support import JPEG, FakeThreadPool, Reactor, Watch, Wire, fail_on, make_pool, sqlite_error
 from tests.unit.web.support import Client, LogLines, Reply, fired, form, get, message, post
 
 SETTINGS = Settings(
@@ -205,7 +205,7 @@ class ServiceCase(SynchronousTestCase):
     def assert_ended(self) -> None:
         """No timer, no file, no lock is left."""
         self.assertEqual(self.reactor.getDelayedCalls(), [])
-        self.assertTrue(self.pool.threadpool.stopped)
+        self.assertTrue(cast(FakeThreadPool, self.pool.threadpool).stopped)
         other = DataDir(self.folder)
         other.acquire()
         other.release()
@@ -277,13 +277,13 @@ class StartTests(ServiceCase):
         application = Application("merlind")
         self.service.setServiceParent(application)
         self.assertIsNone(application.getComponent(ILogObserver))
-        observer = Observer()
+        observer: Any = Observer()
         other = self.remake()
         other.log_observer = observer
         application = Application("merlind")
         other.setServiceParent(application)
         self.assertIs(application.getComponent(ILogObserver), observer)
-        self.assertIn(other, list(IService(application)))
+        self.assertIn(other, list(application))
 
     def test_goes_on(self) -> None:
         """What was unfinished is worked on, what lies in the spool without a task goes, and time is not lost."""

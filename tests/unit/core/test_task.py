@@ -1,6 +1,7 @@
 """What becomes of a task, as tables and as properties."""
 
 from dataclasses import replace
+from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -124,12 +125,13 @@ class EndTests(SynchronousTestCase):
 
     def test_give_up_tells_why(self) -> None:
         """The last trouble is the reason; without one, how far it came."""
-        for changes, reason in (
+        cases: tuple[tuple[dict[str, Any], str], ...] = (
             ({"last_error": "http 503"}, "http 503"),
             ({"state": State.POLL, "retry_id": "a", "last_error": "http 500"}, "http 500"),
             ({"state": State.POLL, "retry_id": "a"}, "still waiting for a score"),
             ({}, "never reached the upstream"),
-        ):
+        )
+        for changes, reason in cases:
             task = miss_deadline(make_task(**changes), WALL)
             self.assertEqual(task.error, TaskError("gave_up", f"no score in time; last: {reason}"))
             self.assertEqual((task.state, task.retry_id, task.last_error), (State.FAILED, None, None))

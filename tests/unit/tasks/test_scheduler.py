@@ -61,6 +61,15 @@ class SchedulerCase(SynchronousTestCase):
         """Tasks that lie in the store before it starts."""
         return [self.core.accept(photo=b"%d" % n) for n in range(count)]
 
+    def forget_and(self, outcome: Any) -> Callable[[Exchange], Any]:
+        """A script for the upstream: the task is erased before its outcome comes."""
+
+        def script(exchange: Exchange) -> Any:
+            self.scheduler.forget(exchange.task.id)
+            return outcome
+
+        return script
+
     def in_flight(self) -> list[int]:
         """The numbers of the tasks that an exchange is under way for."""
         return [exchange.task.id for exchange in self.upstream.exchanges]
@@ -184,7 +193,7 @@ class CourseTests(SchedulerCase):
     def test_photo_lost_and_deleted(self) -> None:
         """If it was deleted meanwhile, nothing comes of it."""
         self.make(start=False)
-        self.upstream.script = lambda exchange: [self.scheduler.forget(exchange.task.id), PhotoMissing("gone")][1]
+        self.upstream.script = self.forget_and(PhotoMissing("gone"))
         self.start()
         self.core.submit()
         self.assertEqual(self.core.transitions, [])
@@ -221,7 +230,7 @@ class CourseTests(SchedulerCase):
     def test_deleted_and_answered(self) -> None:
         """An answer for one that was deleted before it could be cancelled is not looked at, but for the breaker."""
         self.make(start=False)
-        self.upstream.script = lambda exchange: [self.scheduler.forget(exchange.task.id), Scored(0.5)][1]
+        self.upstream.script = self.forget_and(Scored(0.5))
         self.start()
         self.run_for(1)
         self.core.submit()
@@ -700,7 +709,8 @@ class StopTests(SchedulerCase):
         self.make()
         self.submit(2)
         self.core.watch.fault = fail_on("BEGIN", FULL)
-        for exchange, outcome in zip(list(self.upstream.exchanges), (Scored(0.5), Pending("a")), strict=True):
+        outcomes: tuple[Outcome, ...] = (Scored(0.5), Pending("a"))
+        for exchange, outcome in zip(list(self.upstream.exchanges), outcomes, strict=True):
             exchange.answer(outcome)
         self.core.settle()
         saving = self.scheduler.stop(4.0)
@@ -860,7 +870,7 @@ class WindowTests(SchedulerCase):
             self.scheduler.add(task)
         exchange.answer(Pending("a", retry_after=1005.5))
         self.core.settle()
-        self.assertEqual(self.core.queue.get(9).due, 1005.5)
+        self.assertEqual(self.core.stored(9).due, 1005.5)
         self.run_for(1006)
         self.assertIn(("poll", 9), [(exchange.kind, exchange.task.id) for exchange in self.upstream.exchanges])
 
