@@ -1,4 +1,4 @@
-"""What a name and a photo may be."""
+"""What a name may be."""
 
 import unicodedata
 
@@ -6,7 +6,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from merlind.core.images import SNIFF, image_type
 from merlind.core.names import MAX_NAME, normal_name
 from tests.unit.web.support import checked
 
@@ -92,64 +91,3 @@ class NameTests(SynchronousTestCase):
             return
         self.assertEqual(normal_name(name.encode("utf-8")), name)
         self.assertTrue(1 <= len(name) <= MAX_NAME and name == name.strip())
-
-
-class ImageTests(SynchronousTestCase):
-    """Photos, by their first bytes."""
-
-    def test_taken(self) -> None:
-        """Every type that is taken, in all its beginnings."""
-        for head, media_type in (
-            (b"\xff\xd8\xff\xe0\x00\x10JFIF\x00\x01\x01\x00\x00\x01", "image/jpeg"),
-            (b"\xff\xd8\xff\xdb" + bytes(12), "image/jpeg"),
-            (b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR", "image/png"),
-            (b"GIF87a" + bytes(10), "image/gif"),
-            (b"GIF89a" + bytes(10), "image/gif"),
-            (b"RIFF\x24\x00\x00\x00WEBPVP8 ", "image/webp"),
-            (b"\x00\x00\x00\x18ftypheic\x00\x00\x00\x00", "image/heic"),
-            (b"\x00\x00\x00\x18ftypheix\x00\x00\x00\x00", "image/heic"),
-            (b"\x00\x00\x00\x18ftyphevc\x00\x00\x00\x00", "image/heic"),
-            (b"\x00\x00\x00\x18ftypmif1\x00\x00\x00\x00", "image/heic"),
-            (b"\x00\x00\x00\x1cftypavif\x00\x00\x00\x00", "image/avif"),
-            (b"\x00\x00\x00\x1cftypavis\x00\x00\x00\x00", "image/avif"),
-            (b"BM\x46\x00\x00\x00\x00\x00\x00\x00\x36\x00\x00\x00\x28\x00", "image/bmp"),
-            (b"II*\x00\x08\x00\x00\x00" + bytes(8), "image/tiff"),
-            (b"MM\x00*\x00\x00\x00\x08" + bytes(8), "image/tiff"),
-        ):
-            self.assertEqual(len(head), SNIFF, head)
-            self.assertEqual(image_type(head), media_type)
-
-    def test_not_taken(self) -> None:
-        """What only looks like an image, or is one that can do more than be looked at."""
-        for head in (
-            b"",
-            b"\xff\xd8",
-            b"\x89PNG",
-            b"GIF88a" + bytes(10),
-            b"GIF8",
-            b"<!doctype html><html>"[:SNIFF],
-            b"<svg xmlns='http://www.w3.org/2000/svg'>"[:SNIFF],
-            b"<?xml version='1.0'?>"[:SNIFF],
-            b"%PDF-1.7\n%\xe2\xe3\xcf\xd3\n0",
-            b"RIFF\x24\x00\x00\x00WAVEfmt ",
-            b"RIFF\x24\x00\x00\x00WEB",
-            b"\x00\x00\x00\x18ftypisom\x00\x00\x02\x00",
-            b"\x00\x00\x00\x18ftypmp42\x00\x00\x00\x00",
-            b"\x00\x00\x00\x18ftyphei",
-            b"BMW is a car, not a photo"[:SNIFF],
-            b"BM\x46\x00\x00\x00\x00\x00\x00\x00",
-            b"BM\x46\x00\x00\x00\x00\x00\x00\x01\x36\x00\x00\x00\x28\x00",
-            b"PK\x03\x04" + bytes(12),
-            b"\x7fELF" + bytes(12),
-            b"MZ" + bytes(14),
-            b" \xff\xd8\xff\xe0" + bytes(11),
-            b"\n\x89PNG\r\n\x1a\n" + bytes(7),
-            b"//8=",
-        ):
-            self.assertIsNone(image_type(head), head)
-
-    @checked
-    @given(st.binary(max_size=SNIFF))
-    def test_any_bytes(self, head: bytes) -> None:
-        """Whatever it is, it is told to be an image or not."""
-        self.assertIn((image_type(head) or "image/").partition("/")[0], "image")

@@ -17,7 +17,9 @@ from merlind.core.breaker import THRESHOLD, BreakerState
 from merlind.core.interfaces import PhotoMissing
 from merlind.core.outcome import HandleExpired, Outcome, Pending, Rejected, Scored, TaskError, TransientError
 from merlind.core.task import State, Task
+from merlind.tasks import scheduler as scheduler_module
 from merlind.tasks.queue import TICK
+from merlind.tasks.scheduler import LOAD_PAUSE
 from merlind.tasks.worker import SAVE_RETRY
 from tests.unit.support import EPOCH, Core, Exchange, fail_on, raising, sqlite_error
 
@@ -280,6 +282,19 @@ class CourseTests(SchedulerCase):
         self.upstream.one.answer(Scored(0.5))
         self.core.settle()
         self.assertEqual(self.core.stored(task.id).result, 0.5)
+
+    def test_no_longer_ours(self) -> None:
+        """A task that the store says is not ours any more is dropped, whether it goes on or is finished."""
+        for outcome in (Pending("a"), Scored(0.5)):
+            self.make()
+            task = self.core.submit()
+            self.patch(self.core.store, "save", lambda task: defer.succeed(False))
+            self.upstream.one.answer(outcome)
+            self.core.settle()
+            self.assertIsNone(self.core.queue.get(task.id))
+            self.assertEqual(self.ended(), {})
+            self.run_for(100)
+            self.assertEqual(len(self.upstream.begun), 1)
 
     def test_added_twice(self) -> None:
         """A task that is known already is not added again."""
@@ -755,6 +770,16 @@ class WindowTests(SchedulerCase):
 
     def in_memory(self) -> int:
         return len(self.core.queue._tasks)
+
+    def test_loaded_with_pauses(self) -> None:
+        """What is unfinished at a start is loaded a page at a time, with pauses in which clients are answered."""
+        self.patch(scheduler_module, "LOAD_PAGE", 2)
+        self.make(start=False, concurrency=1)
+        self.accept(5)
+        self.start()
+        for loaded in (2, 4, 5):
+            self.assertEqual(sum(self.core.queue.get(task_id) is not None for task_id in range(1, 6)), loaded)
+            self.run_for(LOAD_PAUSE)
 
     def test_all_finish(self) -> None:
         """500 tasks through a window of 10: all finish, none twice, and never many more than 10 in memory."""
