@@ -1,4 +1,4 @@
-"""The admin listener, at wire level, with parts that the test plays."""
+"""The admin listener at wire level; the test plays what it asks."""
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.testing import MemoryReactorClock
@@ -28,19 +28,19 @@ class AdminTests(SynchronousTestCase):
         return Client(self.site, lambda: None).send(message(method, path, Connection="close"))
 
     def test_live(self) -> None:
-        """It is alive if it answers."""
+        """/health/live responds as long as the process runs."""
         reply = self.ask("/health/live").reply()
         self.assertEqual((reply.code, reply.json), (200, {"status": "ok"}))
         self.assertEqual((reply.get("Content-Type"), reply.get("Cache-Control")), ("application/json", "no-store"))
         self.assertEqual((reply.get("X-Content-Type-Options"), reply.all("Server")), ("nosniff", []))
 
     def test_ready(self) -> None:
-        """200 if nothing is in the way."""
+        """/health/ready is 200 if there is no reason against it."""
         reply = self.ask("/health/ready").reply()
         self.assertEqual((reply.code, reply.json), (200, {"status": "ready", "reasons": []}))
 
     def test_not_ready(self) -> None:
-        """503 with all that is, when it is found out."""
+        """/health/ready is 503 with all reasons, once they are known."""
         self.reasons = Deferred()
         client = self.ask("/health/ready")
         self.assertTrue(client.silent)
@@ -50,7 +50,7 @@ class AdminTests(SynchronousTestCase):
         self.assertEqual(reply.json, {"status": "not_ready", "reasons": ["storage: full", "stopping"]})
 
     def test_metrics(self) -> None:
-        """The exposition, with what had to be looked up first."""
+        """/metrics shows the metrics, after a lookup of what is not in memory."""
         self.metrics.request(b"GET", 404)
         self.metrics.gauge("merlind_age", "Age.", lambda: float(self.refreshed))
         reply = self.ask("/metrics").reply()
@@ -60,12 +60,12 @@ class AdminTests(SynchronousTestCase):
         self.assertIn(b"merlind_age 1.0\n", reply.body)
 
     def test_nothing_else(self) -> None:
-        """No other path, no other method."""
+        """There is no other path and no other method."""
         for path, method, code in (("/", "GET", 404), ("/metrics", "POST", 405), ("/health/ready", "DELETE", 405)):
             data = self.ask(path, method).transport.value()
             self.assertTrue(data.startswith(b"HTTP/1.1 %d " % code), data)
 
     def test_head(self) -> None:
-        """HEAD as GET, for probes that use it."""
+        """HEAD works like GET, for probes that use it."""
         (reply,) = read_replies(self.ask("/health/live", "HEAD").transport.value(), ["HEAD"])
         self.assertEqual((reply.code, reply.body), (200, b""))

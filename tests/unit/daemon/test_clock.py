@@ -24,7 +24,7 @@ class ServiceClockTests(SynchronousTestCase):
     """Service time."""
 
     def test_goes_on(self) -> None:
-        """It goes on where the last run ended, with the reactor's seconds, whatever number those are at."""
+        """Service time goes on where the last run ended, whatever the reactor's seconds are."""
         reactor = Clock()
         reactor.advance(5000)
         clock = ServiceClock(reactor, start=100.0)
@@ -32,8 +32,8 @@ class ServiceClockTests(SynchronousTestCase):
         reactor.advance(2.5)
         self.assertEqual(clock.now(), 102.5)
 
-    def test_runs_from_the_first_look(self) -> None:
-        """What passes before it is asked for doesn't count: the reactor may change its clock until then."""
+    def test_runs_from_the_first_call(self) -> None:
+        """Service time starts with the first call: until then the reactor may change its clock."""
         reactor = Clock()
         clock = ServiceClock(reactor)
         reactor.advance(77)
@@ -42,7 +42,7 @@ class ServiceClockTests(SynchronousTestCase):
         self.assertEqual(clock.now(), 1.0)
 
     def test_wall(self) -> None:
-        """A step of the wall clock doesn't touch it; by default the wall clock is the machine's."""
+        """A step of the wall clock doesn't change service time; by default the wall clock is the machine's."""
         wall = [1e9]
         clock = ServiceClock(Clock(), 3.0, lambda: wall[0])
         self.assertEqual((clock.now(), clock.wall()), (3.0, 1e9))
@@ -55,20 +55,20 @@ class MonotonicTests(SynchronousTestCase):
     """The reactor's own timers."""
 
     def test_set(self) -> None:
-        """They follow the monotonic clock."""
+        """Timers follow the monotonic clock."""
         reactor = Quiet()
         self.assertIsNot(reactor.seconds, time.monotonic)
         use_monotonic_time(reactor)
         self.assertIs(reactor.seconds, time.monotonic)
 
     def test_not_with_timers(self) -> None:
-        """A reactor that has timers already keeps the time that they were set by."""
+        """A reactor that has timers keeps the clock that they were set by."""
         reactor = Quiet(calls=1)
         use_monotonic_time(reactor)
         self.assertNotIn("seconds", vars(reactor))
 
     def test_other_reactors(self) -> None:
-        """So does one that isn't Twisted's own."""
+        """A reactor that isn't Twisted's own keeps its clock."""
         reactor = Clock()
         use_monotonic_time(reactor)
         self.assertNotIn("seconds", vars(reactor))

@@ -1,4 +1,4 @@
-"""The data directory: for one process at a time, and for us alone."""
+"""The data directory: for one process at a time, and for no other user."""
 
 import os
 import stat
@@ -11,19 +11,20 @@ from tests.unit.support import open_files
 
 
 class DataDirTests(SynchronousTestCase):
-    """Made, locked, unlocked."""
+    """Made, locked and released."""
 
     def setUp(self) -> None:
         self.path = Path(self.mktemp())
 
     def acquired(self) -> DataDir:
+        """A locked directory."""
         data_dir = DataDir(self.path)
         data_dir.acquire()
         self.addCleanup(data_dir.release)
         return data_dir
 
     def test_made(self) -> None:
-        """It is made with its parents, for us alone; the paths in it are absolute."""
+        """The directory is made with its parents, closed to other users; the paths in it are absolute."""
         self.path = self.path / "below"
         data_dir = self.acquired()
         self.assertEqual(stat.S_IMODE(self.path.stat().st_mode), 0o700)
@@ -32,7 +33,7 @@ class DataDirTests(SynchronousTestCase):
         self.assertEqual(data_dir.spool, self.path.absolute() / "spool")
 
     def test_second(self) -> None:
-        """A second process is refused with one line while the first has the lock, and leaves no file open."""
+        """A second process is refused, in one line, while the first holds the lock; it leaves no file open."""
         first = self.acquired()
         for _ in range(2):
             before = len(os.listdir("/proc/self/fd"))
@@ -43,7 +44,7 @@ class DataDirTests(SynchronousTestCase):
         self.acquired()
 
     def test_release(self) -> None:
-        """It may be unlocked more than once, or without a lock."""
+        """Releasing works more than once, and without a lock."""
         data_dir = self.acquired()
         self.assertIn(str((self.path / "lock").resolve()), open_files())
         data_dir.release()
@@ -52,7 +53,7 @@ class DataDirTests(SynchronousTestCase):
         DataDir(self.path).release()
 
     def test_unusable(self) -> None:
-        """A file in its place is refused with one line, and so is a lock that can't be opened."""
+        """A file in its place, or a lock that can't be opened, is named in one line."""
         self.path.write_bytes(b"")
         error = self.assertRaises(DataDirUnusable, DataDir(self.path).acquire)
         self.assertEqual(str(error), f"{self.path.absolute()} can't be used: File exists")

@@ -17,12 +17,13 @@ WHEN = 1_800_000_000.25
 
 
 def event(text: str = "task {task}: {what}", level: LogLevel | None = LogLevel.info, **more: Any) -> dict[str, Any]:
-    """A log event of ours."""
+    """An event of our own."""
     made = {"log_time": WHEN, "log_namespace": "merlind.store.Store", "log_format": text, **more}
     return made if level is None else {**made, "log_level": level}
 
 
 def failure() -> Failure:
+    """A failure with a traceback."""
     try:
         raise ValueError("what went wrong")
     except ValueError:
@@ -46,7 +47,7 @@ class TextTests(SynchronousTestCase):
     """Lines for people."""
 
     def test_line(self) -> None:
-        """Time, where it is from, level, what it says."""
+        """A line has the time, the namespace, the level and the message."""
         when = time.strftime("%Y-%m-%dT%H:%M:%S%z", time.localtime(WHEN))
         self.assertEqual(
             text_line(event(task=7, what="received")), f"{when} [merlind.store.Store#info] task 7: received\n"
@@ -54,29 +55,29 @@ class TextTests(SynchronousTestCase):
         self.assertIn("#critical]", text_line(event(task=7, what="x", level=LogLevel.critical)))
 
     def test_time_goes_on(self) -> None:
-        """Each line has its own second."""
+        """Each line has the time of its own event."""
         lines = {text_line({**event("x"), "log_time": WHEN + n})[:19] for n in range(3)}
         self.assertEqual(len(lines), 3)
 
     def test_traceback(self) -> None:
-        """A failure's traceback follows."""
+        """A failure's traceback follows the line."""
         line = text_line(event("oops", LogLevel.critical, log_failure=failure()))
         self.assertIn("#critical] oops\nTraceback", line)
         self.assertIn("ValueError: what went wrong", line)
 
     def test_bare(self) -> None:
-        """An event without anything is a line too."""
+        """An empty event is a line too."""
         self.assertTrue(text_line({}).endswith(" [-#info] \n"), text_line({}))
 
     def test_one_line(self) -> None:
-        """What is logged can't begin a line of its own."""
+        """A message can't start a new line."""
         for what in ("a\nb", "a\r\nb", "a\rb"):
             line = text_line(event(task=1, what=what))
             self.assertEqual(line.count("\n") + line.count("\r"), 1)
             self.assertTrue(line.endswith("\n"))
 
     def test_formats(self) -> None:
-        """Ours and Twisted's own are formatted alike; theirs may call."""
+        """Our events and Twisted's are formatted alike; Twisted's may call functions."""
         theirs = {**event("{x()} {y}", x=lambda: "called", y=1), "log_namespace": "twisted.web"}
         self.assertIn("] called 1\n", text_line(theirs))
         self.assertIn("] 0x1f é\n", text_line(event("{x:#x} {y}", x=31, y="é")))
@@ -86,7 +87,7 @@ class JsonTests(SynchronousTestCase):
     """Lines for machines."""
 
     def test_line(self) -> None:
-        """One object a line, with these keys."""
+        """A line is one object with these keys."""
         line = json_line(event(task=7, what="received"))
         self.assertEqual(line.count("\n"), 1)
         self.assertEqual(
@@ -101,18 +102,18 @@ class JsonTests(SynchronousTestCase):
         )
 
     def test_traceback(self) -> None:
-        """With a failure, its traceback, still on one line."""
+        """A failure's traceback is on the same line."""
         line = json_line(event("oops", LogLevel.critical, log_failure=failure()))
         self.assertEqual(line.count("\n"), 1)
         self.assertIn("ValueError: what went wrong", json.loads(line)["traceback"])
         self.assertNotIn("task", json.loads(line))
 
     def test_bare(self) -> None:
-        """An event without anything."""
+        """An empty event is a line too."""
         self.assertEqual(json.loads(json_line({})), {"time": 0.0, "level": "info", "system": "-", "message": ""})
 
     def test_surrogates(self) -> None:
-        """What can't be UTF-8 is escaped."""
+        """A character that UTF-8 doesn't have is escaped."""
         self.assertTrue(json_line(event("{x}", x="\udcff")).isascii())
 
 
@@ -125,11 +126,11 @@ class LineLogTests(SynchronousTestCase):
         self.log = LineLog(self.clock, self.stream, json_line)
 
     def test_interface(self) -> None:
-        """It is an observer."""
+        """It is a log observer."""
         self.assertTrue(verifyObject(ILogObserver, self.log))
 
     def test_written(self) -> None:
-        """What a Logger says is written as it is rendered."""
+        """What a Logger logs is written as it is rendered."""
         log = Logger(namespace="merlind.test", observer=LogPublisher(self.log))
         log.info("task {task}: over", task=1)
         log.warn("task {task}: trouble", task=2)
@@ -139,7 +140,7 @@ class LineLogTests(SynchronousTestCase):
         self.assertEqual([line["level"] for line in lines], ["info", "warn"])
 
     def test_flushed_soon(self) -> None:
-        """Lines of no urgency are written together, soon."""
+        """Lines without a warning are written together, soon."""
         for _ in range(5):
             self.log(event("x"))
             self.log(event("x", None))
@@ -152,13 +153,13 @@ class LineLogTests(SynchronousTestCase):
         self.assertEqual(self.stream.flushes, 2)
 
     def test_flushed_at_once(self) -> None:
-        """What warns is flushed at once, and needs no timer."""
+        """Warnings and errors are written at once, without a timer."""
         for level in (LogLevel.warn, LogLevel.error, LogLevel.critical):
             self.log(event("x", level))
         self.assertEqual((self.stream.flushes, self.clock.getDelayedCalls()), (3, []))
 
     def test_not_too_many(self) -> None:
-        """So many lines wait, and no more."""
+        """A number of lines wait, and no more."""
         for _ in range(MAX_WAITING - 1):
             self.log(event("x"))
         self.assertEqual(self.stream.writes, 0)

@@ -1,4 +1,4 @@
-"""What is counted, as Prometheus reads it."""
+"""The metrics as Prometheus reads them."""
 
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -6,17 +6,17 @@ from merlind.daemon.metrics import Metrics
 
 
 class MetricsTests(SynchronousTestCase):
-    """The counters of one merlind."""
+    """The metrics of one merlind."""
 
     def setUp(self) -> None:
         self.metrics = Metrics()
 
     def lines(self, start: str) -> list[str]:
-        """The samples whose name begins so."""
+        """The samples whose name begins like this."""
         return [line for line in self.metrics.exposition().decode().splitlines() if line.startswith(start)]
 
     def test_requests(self) -> None:
-        """Answers by method and code."""
+        """Responses are counted by method and code."""
         for method, code in ((b"GET", 200), (b"GET", 200), (b"GET", 404), (b"POST", 202)):
             self.metrics.request(method, code)
         self.assertEqual(
@@ -29,7 +29,7 @@ class MetricsTests(SynchronousTestCase):
         )
 
     def test_unknown_methods(self) -> None:
-        """Made-up methods share one label, and take no memory."""
+        """Unknown methods share one label, and take no memory."""
         for number in range(1000):
             self.metrics.request(b"BREW%d" % number, 405)
         self.metrics.request(b"\xff", 405)
@@ -40,13 +40,13 @@ class MetricsTests(SynchronousTestCase):
         self.assertEqual(self.metrics._request_children, {})
 
     def test_known_methods(self) -> None:
-        """Those that we answer have their own."""
+        """Known methods have their own label."""
         for method in (b"GET", b"HEAD", b"POST", b"DELETE", b"OPTIONS"):
             self.metrics.request(method, 200)
         self.assertEqual(len(self.lines("merlind_http_requests_total")), 5)
 
     def test_exchanges(self) -> None:
-        """Exchanges by kind and outcome, and how long they took."""
+        """Requests to the upstream are counted by kind and outcome, and timed by kind."""
         for kind, outcome, seconds in (("poll", "done", 0.5), ("poll", "wait", 0.25), ("upload", "done", 7.0)):
             self.metrics.exchange(kind, outcome, seconds)
         self.metrics.exchange("poll", "done", 0.25)
@@ -68,12 +68,12 @@ class MetricsTests(SynchronousTestCase):
         self.assertIn('merlind_upstream_request_seconds_bucket{kind="poll",le="0.25"} 2.0', self.lines("merlind_up"))
 
     def test_accept(self) -> None:
-        """How long acceptance took."""
+        """Accepting a form is timed."""
         self.metrics.accept_seconds.observe(0.01)
         self.assertEqual(self.lines("merlind_accept_seconds_count"), ["merlind_accept_seconds_count 1.0"])
 
     def test_gauges(self) -> None:
-        """Values that are read when they are asked for."""
+        """Gauges are read when they are shown."""
         values = {"a": 1.0, "b": 2.0}
         self.metrics.gauge("one", "One.", lambda: values["a"])
         self.metrics.gauges("more", "More.", "label", {"x": lambda: values["a"], "y": lambda: values["b"]})
@@ -83,7 +83,7 @@ class MetricsTests(SynchronousTestCase):
         self.assertEqual(self.lines("more"), ['more{label="x"} 5.0', 'more{label="y"} 2.0'])
 
     def test_apart(self) -> None:
-        """Two merlinds in one process count apart."""
+        """Two merlinds in one process have metrics of their own."""
         self.metrics.request(b"GET", 200)
         self.metrics = Metrics()
         self.assertEqual(self.lines("merlind_http_requests_total"), [])

@@ -1,6 +1,6 @@
-"""What the tests of the web side share: merlind's public listener on a reactor without time, at wire level.
+"""What the tests of the public side share: the listener on a reactor without time, at wire level.
 
-Bytes go into ``site.buildProtocol``'s protocol, and what it writes is read back as a strict client would.
+Bytes go into the protocol that ``site.buildProtocol`` returns, and what it writes is read as a strict client would.
 """
 
 import json
@@ -27,13 +27,13 @@ from merlind.web.status import StatusResponses
 from tests.unit.support import JPEG, Core
 
 BOUNDARY = b"----merlind-7MA4YWxk"
-"""The forms' boundary."""
+"""The boundary of all forms."""
 
 LIMIT = 4096
-"""The largest photo that the tests' listener takes, in bytes."""
+"""The largest photo that the listener accepts, in bytes."""
 
 checked = settings(max_examples=300, deadline=None, derandomize=True, database=None)
-"""How hypothesis runs here: the same each time."""
+"""How hypothesis runs here: the same way each time."""
 
 
 class WireTransport(StringTransport):
@@ -62,14 +62,14 @@ class WireTransport(StringTransport):
 
 
 class WholeTransport(WireTransport):
-    """One that can't close one direction, such as TLS."""
+    """A transport that can't close one direction, such as TLS."""
 
     loseWriteConnection: Any = property()
 
 
 @dataclass(frozen=True)
 class Reply:
-    """One answer as a client reads it; header names in lower case, in their order."""
+    """A response as a client reads it; header names in lower case, in their order."""
 
     code: int
     reason: str
@@ -92,15 +92,15 @@ class Reply:
 
 
 def read_replies(data: bytes, methods: Iterable[str] = ()) -> list[Reply]:
-    """All answers in what a server wrote, strictly: whole ones, with nothing between or behind them.
+    """All responses in what a server wrote, read strictly: whole, with nothing between or behind them.
 
-    ``methods`` are those of the requests, in order: an answer to HEAD has no body.
+    ``methods`` are those of the requests, in order: a response to HEAD has no body.
     """
     replies = []
     method: Iterator[str] = iter(methods)
     while data:
         head, separator, data = data.partition(b"\r\n\r\n")
-        assert separator, f"an answer is cut short: {head!r}"
+        assert separator, f"a response is cut short: {head!r}"
         status, *lines = head.decode("ascii").split("\r\n")
         version, code, reason = status.split(" ", 2)
         assert version == "HTTP/1.1" and len(code) == 3 and reason, status
@@ -119,9 +119,9 @@ def read_replies(data: bytes, methods: Iterable[str] = ()) -> list[Reply]:
     return replies
 
 
-def without_date(answer: bytes) -> list[bytes]:
-    """An answer's lines, but for its date."""
-    return [line for line in answer.split(b"\r\n") if not line.startswith(b"Date: ")]
+def without_date(response: bytes) -> list[bytes]:
+    """A response's lines, without its date."""
+    return [line for line in response.split(b"\r\n") if not line.startswith(b"Date: ")]
 
 
 def part(name: str, content: bytes, *more: str, filename: str | None = None) -> bytes:
@@ -133,18 +133,18 @@ def part(name: str, content: bytes, *more: str, filename: str | None = None) -> 
 
 
 def form_of(*parts: bytes, boundary: bytes = BOUNDARY) -> bytes:
-    """The body that has these parts."""
+    """The body with these parts."""
     return b"".join(b"--" + boundary + b"\r\n" + p + b"\r\n" for p in parts) + b"--" + boundary + b"--\r\n"
 
 
 def form(name: str | bytes = "Anna", photo: bytes = JPEG) -> bytes:
-    """A form as it ought to be."""
+    """A good form."""
     text = name if isinstance(name, bytes) else name.encode("utf-8")
     return form_of(part("name", text), part("photo", photo, "Content-Type: image/jpeg", filename="me.jpg"))
 
 
 def photo_of(size: int) -> bytes:
-    """What passes for a JPEG of ``size`` bytes."""
+    """Bytes that pass for a JPEG of ``size`` bytes."""
     return JPEG[:4] + b"x" * (size - 4)
 
 
@@ -152,7 +152,7 @@ FORM_TYPE = "multipart/form-data; boundary=" + BOUNDARY.decode("ascii")
 
 
 def message(method: str, target: str, body: bytes = b"", **headers: str | None) -> bytes:
-    """A request; ``headers`` with _ for -, None for one that is left out. The body's length is announced."""
+    """A request; ``headers`` have _ for -, and None leaves one out. The body's length is announced."""
     fields: dict[str, str | None] = {"Host": "localhost:8000"}
     if body:
         fields["Content-Length"] = str(len(body))
@@ -169,8 +169,8 @@ def post(body: bytes | None = None, **headers: str | None) -> bytes:
 
 
 def get(task_id: int | str, method: str = "GET", **headers: str | None) -> bytes:
-    """A question for a task."""
-    return message(method, f"/?task_id={task_id}", **headers)
+    """A request for a task."""
+    return message(method, f"/?task_id={task_id}", b"", **headers)
 
 
 def chunked(body: bytes, size: int = 50) -> bytes:
@@ -180,7 +180,7 @@ def chunked(body: bytes, size: int = 50) -> bytes:
 
 
 class Client:
-    """A client on its connection."""
+    """A client and its connection."""
 
     def __init__(self, site: Any, settle: Callable[[], None], transport: WireTransport | None = None) -> None:
         self.transport = transport or WireTransport()
@@ -190,7 +190,7 @@ class Client:
         self.gone = False
 
     def send(self, *pieces: bytes) -> "Client":
-        """Send this, piece by piece, and let happen what needs no time; once it is closed, nothing arrives."""
+        """Send pieces and let everything happen that needs no time; once the connection is closed, nothing arrives."""
         for piece in pieces:
             if not (self.transport.disconnecting or self.gone):
                 self.protocol.dataReceived(piece)
@@ -202,18 +202,18 @@ class Client:
         return self.send(*(data[i : i + size] for i in range(0, len(data), size)))
 
     def replies(self, *methods: str) -> list[Reply]:
-        """All answers so far; ``methods`` are those of the requests, where HEAD is among them."""
+        """All responses so far; give the ``methods`` of the requests if HEAD is among them."""
         return read_replies(self.transport.value(), methods)
 
     def reply(self, *methods: str) -> Reply:
-        """The one answer so far."""
+        """The one response so far."""
         replies = self.replies(*methods)
         assert len(replies) == 1, replies
         return replies[0]
 
     @property
     def silent(self) -> bool:
-        """Whether nothing was answered yet."""
+        """Whether there is no response yet."""
         return not self.transport.value()
 
     @property
@@ -228,7 +228,7 @@ class Client:
 
     @property
     def lingers(self) -> bool:
-        """Whether the server has closed its own direction alone."""
+        """Whether the server has closed its own direction only."""
         return self.transport.half_closed and not self.transport.disconnecting
 
     @property
@@ -237,7 +237,7 @@ class Client:
         return self.transport.producerState == "producing"
 
     def end_input(self) -> "Client":
-        """Say that nothing more is sent; it may still be answered."""
+        """Close the client's direction; responses may still come."""
         if not self.closed:
             self.protocol.readConnectionLost()
         self._settle()
@@ -278,7 +278,7 @@ class EdgeCase(SynchronousTestCase):
         self.settle()
 
     def tearDown(self) -> None:
-        """Whatever happened: nothing was logged as an error or warned of, and no timer or upload outlives it all."""
+        """Whatever the test did, no error was logged and nothing warned of, and no timer or upload is left."""
         for client in self.clients:
             client.leave()
         self.core.scheduler.stop(0)
@@ -304,12 +304,12 @@ class EdgeCase(SynchronousTestCase):
         return client
 
     def ask(self, *pieces: bytes) -> Reply:
-        """The answer to one request on a connection of its own, which stays open."""
+        """The response to one request on a connection of its own, which stays open."""
         method = pieces[0].partition(b" ")[0].decode("latin-1")
         return self.connect().send(*pieces).reply(method)
 
     def accepted(self, name: str = "Anna", photo: bytes = JPEG) -> int:
-        """The number of a task that a client made."""
+        """The number of a new task."""
         reply = self.ask(post(form(name, photo)))
         self.assertEqual(reply.code, 202, reply.body)
         return int(reply.json["task"])
@@ -326,11 +326,11 @@ class EdgeCase(SynchronousTestCase):
         return [task for task in tasks if task is not None]
 
     def sent(self) -> list[int]:
-        """The numbers of the tasks whose photos went upstream."""
-        return [exchange.task.id for exchange in self.core.upstream.begun]
+        """The numbers of the tasks whose photos were uploaded."""
+        return [request.task.id for request in self.core.upstream.begun]
 
     def assert_problem(self, reply: Reply, status: int, code: str, method: str = "", closed: bool = True) -> None:
-        """An error as the contract words all of them."""
+        """A response is an error as docs/contract.md words all of them."""
         self.assertEqual((reply.code, reply.get("Content-Type")), (status, "application/problem+json"), reply.body)
         if method != "HEAD":
             self.assertEqual(list(reply.json), ["type", "title", "status", "detail", "code"])
@@ -341,20 +341,20 @@ class EdgeCase(SynchronousTestCase):
         self.assertEqual(reply.get("Connection"), "close" if closed else None)
 
     def assert_safe(self, reply: Reply) -> None:
-        """What every answer says, and what none does."""
+        """A response has the headers that each has, and none that none has."""
         self.assertEqual(reply.get("Cache-Control"), "no-store")
         self.assertEqual(reply.get("X-Content-Type-Options"), "nosniff")
         self.assertEqual((reply.all("Server"), reply.all("Transfer-Encoding")), ([], []))
         self.assertEqual(len(reply.all("Date")), 1)
 
     def assert_nothing_kept(self) -> None:
-        """No row, no file, nothing sent upstream."""
+        """There is no row and no file, and nothing was uploaded."""
         self.assertEqual((self.stored(), self.core.files(), self.sent()), ([], [], []))
 
 
 @dataclass
 class LogLines:
-    """What merlind logs, from its making on."""
+    """The lines that merlind logs from now on."""
 
     lines: list[str] = field(default_factory=list)
 
@@ -366,16 +366,17 @@ class LogLines:
             if event.get("log_format") and event["log_level"] >= LogLevel.info:
                 lines.lines.append(event["log_format"].format_map(event))
 
-        globalLogPublisher.addObserver(observe)
-        test.addCleanup(globalLogPublisher.removeObserver, observe)
+        observer: Any = observe
+        globalLogPublisher.addObserver(observer)
+        test.addCleanup(globalLogPublisher.removeObserver, observer)
         return lines
 
 
 def fired(deferred: "Deferred[Any]") -> list[Any]:
-    """A list that gets the result when there is one."""
+    """A list that gets the result once there is one."""
     results: list[Any] = []
     deferred.addBoth(results.append)
     return results
 
 
-assert IPushProducer.implementedBy(WireTransport), "the channel asks for it"
+assert IPushProducer.implementedBy(WireTransport), "the channel needs it"

@@ -1,4 +1,7 @@
-"""The client's side of the wire contract, row by row, over a real database and spool."""
+"""The public side of docs/contract.md, row by row, over a real database and spool.
+
+Codes such as (C8) are rows of docs/battery.md.
+"""
 
 import errno
 import json
@@ -8,7 +11,6 @@ from typing import Any
 from merlind.core.interfaces import Submission
 from merlind.core.outcome import Pending, Rejected, Scored, TaskError, TransientError
 from merlind.core.task import MAX_TASK_ID, State, Task
-from merlind.storage.photos import spool
 from merlind.tasks import intake
 from merlind.tasks.intake import Limits
 from merlind.web.api import MAX_WAIT, PAGE
@@ -16,7 +18,7 @@ from merlind.web.status import ANONYMOUS
 from tests.unit.support import JPEG, fail_on, failing, sqlite_error
 from tests.unit.web.support import Client, EdgeCase, LogLines, Reply, form, get, message, photo_of, post, without_date
 
-REFUSED = Rejected(TaskError("refused", 'no face on "it"'))
+REJECTED = Rejected(TaskError("refused", 'no face on "it"'))
 
 WAIT = b'{"status":"wait","result":null}'
 READY = b'{"status":"ready","result":0.83}'
@@ -27,33 +29,34 @@ FAILED = (
 
 
 class ContractCase(EdgeCase):
-    """Tasks in every state."""
+    """Tasks in each state."""
 
     def ready(self, result: float = 0.83) -> int:
-        """A task that the upstream has scored."""
+        """A task that the upstream scored."""
         return self.finished(Scored(result))
 
     def failed(self) -> int:
-        """A task that the upstream has refused."""
-        return self.finished(REFUSED)
+        """A task that the upstream rejected."""
+        return self.finished(REJECTED)
 
     def finished(self, outcome: Scored | Rejected) -> int:
+        """A task with this outcome."""
         task = self.accepted()
-        self.answer(outcome)
+        self.end_request(outcome)
         return task
 
-    def answer(self, outcome: Any) -> None:
-        """The upstream's word on the one exchange under way."""
+    def end_request(self, outcome: Any) -> None:
+        """End the one request in flight with an outcome."""
         self.core.upstream.one.answer(outcome)
         self.settle()
 
-    def of_another(self, over: bool = False) -> int:
-        """A task of another user."""
+    def task_of_another_user(self, finished: bool = False) -> int:
+        """A task of another user, finished or not."""
         accepted = self.core.now(
             self.core.store.accept(Submission("somebody", "Anna", self.core.stage(JPEG), "image/jpeg"))
         )
         task: Task = accepted.task
-        if over:
+        if finished:
             self.core.now(
                 self.core.store.save(
                     Task(
@@ -66,12 +69,12 @@ class ContractCase(EdgeCase):
             )
         return task.id
 
-    def forget_memory(self) -> None:
-        """As after a start: what is over is in the database alone."""
+    def empty_cache(self) -> None:
+        """Empty the result cache, as a new start does."""
         self.core.results._cache.clear()
 
-    def assert_answer(self, reply: Reply, code: int, body: bytes, method: str = "", **headers: str) -> None:
-        """An answer of the brief: exactly these headers, beside those that every answer has, and this body."""
+    def assert_response(self, reply: Reply, code: int, body: bytes, method: str = "", **headers: str) -> None:
+        """A response has this body and exactly these headers, besides those that each has."""
         expected = {name.replace("_", "-").lower(): value for name, value in headers.items()}
         expected["cache-control"] = "no-store"
         expected["x-content-type-options"] = "nosniff"
@@ -83,15 +86,16 @@ class ContractCase(EdgeCase):
         self.assertEqual((reply.code, reply.body), (code, b"" if method == "HEAD" else body))
 
     def assert_received(self, reply: Reply, task: int, **headers: str) -> None:
+        """A response says that a task is received."""
         body = b'{"status":"received","task":%d,"result":null}' % task
-        self.assert_answer(reply, 202, body, Location=f"/?task_id={task}", Retry_After="2", **headers)
+        self.assert_response(reply, 202, body, Location=f"/?task_id={task}", Retry_After="2", **headers)
 
 
 class PostTests(ContractCase):
-    """POST."""
+    """POST: from a form to a task."""
 
     def test_new(self) -> None:
-        """202 with the task's number, when task and photo are durable and the upload has begun."""
+        """A new form gets 202 with the task's number; task and photo are durable, and the upload has begun."""
         reply = self.ask(post(form("  Анна ")))
         (task,) = self.stored()
         self.assert_received(reply, task.id)
@@ -101,7 +105,7 @@ class PostTests(ContractCase):
         self.assertIn(b"merlind_accept_seconds_count 1.0", self.metrics.exposition())
 
     def test_not_before_durable(self) -> None:
-        """The answer waits for the commit."""
+        """The response waits for the commit."""
         client = self.connect()
         client.protocol.dataReceived(post())
         self.assertTrue(client.silent)
@@ -109,40 +113,40 @@ class PostTests(ContractCase):
         self.assert_received(client.reply(), self.stored()[0].id)
 
     def test_same_unfinished(self) -> None:
-        """The same number, however often, and no second upload; whether it is to upload or to be polled for."""
+        """The same form gets the same number while the task uploads or polls, and there is no second upload."""
         task = self.accepted()
         self.assert_received(self.ask(post()), task)
-        self.answer(Pending("retry"))
+        self.end_request(Pending("retry"))
         self.assert_received(self.ask(post(form("\u0041nna "))), task)
         self.assertEqual((len(self.stored()), self.core.files(), self.sent()), (1, [str(task)], [task]))
 
     def test_same_finished(self) -> None:
-        """200 with the result."""
+        """The same form gets 200 with the result once the task is scored."""
         task = self.ready()
         body = b'{"status":"ready","task":%d,"result":0.83}' % task
         for _ in range(2):
-            self.assert_answer(self.ask(post()), 200, body, Content_Location=f"/?task_id={task}")
-            self.forget_memory()
+            self.assert_response(self.ask(post()), 200, body, Content_Location=f"/?task_id={task}")
+            self.empty_cache()
         self.assertEqual((self.core.files(), self.sent()), ([], [task]))
 
     def test_same_failed(self) -> None:
-        """202 with the same number: it is tried again."""
+        """The same form gets 202 and the same number after the task failed, and the task is tried again."""
         task = self.failed()
         self.assert_received(self.ask(post()), task)
         self.assertEqual((self.core.files(), self.sent()), ([str(task)], [task, task]))
-        self.assert_answer(self.ask(get(task)), 202, WAIT, Retry_After="2")
-        self.answer(Scored(0.5))
+        self.assert_response(self.ask(get(task)), 202, WAIT, Retry_After="2")
+        self.end_request(Scored(0.5))
         self.assertEqual(self.ask(get(task)).json, {"status": "ready", "result": 0.5})
 
-    def test_what_is_the_same(self) -> None:
+    def test_other_task(self) -> None:
         """Another name, photo or user makes another task."""
         tasks = {self.accepted(), self.accepted("Bo"), self.accepted("anna"), self.accepted(photo=photo_of(60))}
-        tasks.add(self.of_another())
+        tasks.add(self.task_of_another_user())
         self.assertEqual(len(tasks), 5)
         self.assertEqual(self.accepted("Anna"), min(tasks))
 
     def test_at_the_same_moment(self) -> None:
-        """Equal POSTs at once make one row, one photo, one upload."""
+        """Equal forms at the same moment make one row, one photo and one upload."""
         clients = [self.connect() for _ in range(5)]
         for client in clients:
             client.protocol.dataReceived(post()[:-10])
@@ -156,7 +160,7 @@ class PostTests(ContractCase):
         self.assertEqual(self.core.counts.unfinished, 1)
 
     def test_gone_before_the_commit_ends(self) -> None:
-        """A client that leaves while its task is being made durable has made it all the same."""
+        """A client that leaves during the commit has made its task all the same."""
         client = self.connect()
         client.protocol.dataReceived(post())
         client.gone = True
@@ -167,7 +171,7 @@ class PostTests(ContractCase):
         self.assertTrue(client.silent)
 
     def test_gone_before_a_commit_that_fails(self) -> None:
-        """And when it can't be made durable, nobody needs to be told."""
+        """If the client leaves and the commit fails, nothing remains and nothing is logged as an error."""
         self.core.watch.fault = fail_on("INSERT", sqlite_error("SQLITE_FULL"))
         client = self.connect()
         client.protocol.dataReceived(post())
@@ -177,12 +181,12 @@ class PostTests(ContractCase):
         self.assert_nothing_kept()
 
     def test_query_is_ignored(self) -> None:
-        """A POST is a POST, whatever its query."""
+        """A POST ignores its query."""
         data = post().replace(b"POST / ", b"POST /?task_id=5&x ")
         self.assert_received(self.ask(data), 1)
 
-    def test_refused(self) -> None:
-        """A form that turns out bad at its end is a problem of its own, and the connection goes on."""
+    def test_bad_at_the_end(self) -> None:
+        """A form that turns out bad at its end gets its own problem, and the connection stays open."""
         client = self.connect().send(post(form("")) + post(form("\0")) + message("OPTIONS", "/"))
         empty, control, after = client.replies()
         self.assert_problem(empty, 422, "bad_name", closed=False)
@@ -191,8 +195,8 @@ class PostTests(ContractCase):
         self.assertEqual(after.code, 204)
         self.assert_nothing_kept()
 
-    def test_refused_while_it_comes_in(self) -> None:
-        """A form that turns out bad before its end is refused there and then."""
+    def test_bad_before_the_end(self) -> None:
+        """A form that turns out bad earlier is refused at that point."""
         data = post(form(photo=b"<html>" * 500))
         client = self.connect().send(data[:1000])
         self.assert_problem(client.reply(), 422, "not_an_image")
@@ -201,14 +205,14 @@ class PostTests(ContractCase):
         self.assert_nothing_kept()
 
     def test_empty_body(self) -> None:
-        """A body of no bytes is no form."""
+        """An empty body is no form."""
         self.assert_problem(self.ask(post(b"", Content_Length="0")), 400, "malformed_form", closed=False)
         self.assert_problem(
             self.ask(post(b"", Transfer_Encoding="chunked") + b"0\r\n\r\n"), 400, "malformed_form", closed=False
         )
 
     def test_disk_full(self) -> None:
-        """503 and nothing is left, then on again by itself."""
+        """A full disk means 503 and leaves nothing; merlind goes on by itself when there is room."""
         for name in ("SQLITE_FULL", "SQLITE_READONLY", "SQLITE_BUSY"):
             self.core.watch.fault = fail_on("INSERT", sqlite_error(name))
             reply = self.ask(post())
@@ -220,7 +224,7 @@ class PostTests(ContractCase):
         self.accepted()
 
     def test_disk_broken(self) -> None:
-        """503, and from then on nothing is even begun."""
+        """After a failed commit everything gets 503, and no form is even read."""
         self.core.watch.fault = fail_on("COMMIT", sqlite_error("SQLITE_IOERR_FSYNC"))
         self.assert_problem(self.ask(post()), 503, "storage", closed=False)
         self.core.watch.fault = lambda sql: None
@@ -232,7 +236,7 @@ class PostTests(ContractCase):
         self.assertEqual(len(self.core.broken), 1)
 
     def test_close_fails(self) -> None:
-        """A photo whose file can't be closed isn't relied on."""
+        """A photo whose file can't be closed is not accepted."""
         self.patch(intake, "SMALL_UPLOAD", 0)
         real = os.close
 
@@ -241,14 +245,14 @@ class PostTests(ContractCase):
             raise OSError(errno.EIO, "I/O error")
 
         client = self.connect().send(post()[:-1])
-        self.patch(spool.os, "close", close)
+        self.patch(os, "close", close)
         client.protocol.dataReceived(post()[-1:])
-        self.patch(spool.os, "close", real)
+        self.patch(os, "close", real)
         self.settle()
         self.assert_problem(client.reply(), 503, "storage", closed=False)
 
     def test_not_written(self) -> None:
-        """A photo that was in memory and can't be written isn't taken, and that is all: others are, a moment later."""
+        """A photo that can't be written is not accepted; the next one is."""
         real = os.write
         for number in (errno.EIO, errno.ENOSPC):
             self.patch(os, "write", failing(number))
@@ -259,17 +263,18 @@ class PostTests(ContractCase):
 
 
 class FullTests(ContractCase):
-    """When no more can be taken: 503 with Retry-After, before the body."""
+    """At a limit: 503 with Retry-After, before the body is read."""
 
     limits = Limits(max_pending=2, min_free_bytes=1000, max_uploads=2, max_upload_bytes=100_000)
 
     def assert_full(self, detail: str, data: bytes | None = None) -> None:
+        """A form is refused because of a limit."""
         reply = self.ask(data or post()[:-10])
         self.assert_problem(reply, 503, "full")
         self.assertEqual((reply.json["detail"], reply.get("Retry-After")), (detail, "5"))
 
     def test_pending(self) -> None:
-        """Too many unfinished tasks; when one is over, one more is taken."""
+        """Past the limit of unfinished tasks, one more is accepted once one has finished."""
         self.accepted("A")
         self.accepted("B")
         self.assert_full("there are too many unfinished tasks")
@@ -278,20 +283,20 @@ class FullTests(ContractCase):
         self.accepted("C")
 
     def test_uploads(self) -> None:
-        """Too many uploads at once; when one ends, one more may begin."""
+        """Past the limit of active uploads, one more may begin once one has ended."""
         clients = [self.connect().send(post()[:-10]) for _ in range(2)]
         self.assert_full("there are too many uploads at once")
         clients[0].leave()
         self.accepted()
 
     def test_upload_bytes(self) -> None:
-        """Too many bytes of them; an unknown length counts as the longest."""
+        """The bytes of all active uploads are limited; an unknown length counts as the longest."""
         self.connect().send(post(b"", Transfer_Encoding="chunked"))
         self.assert_full("there are too many uploads at once", post(b"", Transfer_Encoding="chunked"))
         self.accepted()
 
     def test_disk_room(self) -> None:
-        """Too little room on the disk, the uploads in hand counted."""
+        """Active uploads count as used room on the disk."""
         body = form()
         for free, full in ((999, True), (1000 + len(body) - 1, True), (1000 + len(body), False)):
             self.patch(self.core.spool, "free_bytes", lambda free=free: free)
@@ -300,16 +305,16 @@ class FullTests(ContractCase):
         self.accepted()
 
     def test_disk_gone(self) -> None:
-        """A disk that can't even be asked."""
+        """A disk that doesn't say how much is free counts as full."""
 
         def fail(path: str) -> Any:
             raise OSError(errno.EIO, "I/O error")
 
-        self.patch(spool.os, "statvfs", fail)
+        self.patch(os, "statvfs", fail)
         self.assert_full("the disk can't be used")
 
     def test_draining(self) -> None:
-        """The end has begun: questions are answered, photos are not taken."""
+        """While merlind stops, a GET works and a form is refused."""
         task = self.accepted()
         self.core.intake.draining = True
         self.assert_full("the server is stopping")
@@ -317,53 +322,53 @@ class FullTests(ContractCase):
 
 
 class GetTests(ContractCase):
-    """GET, and HEAD."""
+    """GET and HEAD: how a task stands."""
 
-    def assert_told(self, task: int, code: int, body: bytes, **headers: str) -> None:
-        """GET and HEAD say it, by the short way and by the router's."""
+    def assert_shown(self, task: int, code: int, body: bytes, **headers: str) -> None:
+        """GET and HEAD respond so, the short way and through the router."""
         for query in (f"task_id={task}", f"task_id={task}&more=x", f"%74ask_id={task}", f"task_id={task:016}"):
-            self.assert_answer(self.ask(message("GET", f"/?{query}")), code, body, **headers)
-            self.assert_answer(self.ask(message("HEAD", f"/?{query}")), code, body, "HEAD", **headers)
+            self.assert_response(self.ask(message("GET", f"/?{query}")), code, body, **headers)
+            self.assert_response(self.ask(message("HEAD", f"/?{query}")), code, body, "HEAD", **headers)
 
     def test_unfinished(self) -> None:
-        """202, from the database too."""
+        """An unfinished task is 202, also when only the database knows it."""
         task = self.accepted()
-        self.assert_told(task, 202, WAIT, Retry_After="2")
-        self.answer(Pending("retry"))
-        self.assert_told(task, 202, WAIT, Retry_After="2")
+        self.assert_shown(task, 202, WAIT, Retry_After="2")
+        self.end_request(Pending("retry"))
+        self.assert_shown(task, 202, WAIT, Retry_After="2")
         self.core.queue._tasks.clear()
-        self.assert_told(task, 202, WAIT, Retry_After="2")
+        self.assert_shown(task, 202, WAIT, Retry_After="2")
 
     def test_finished(self) -> None:
-        """200 with the result, from memory and from the database."""
+        """A scored task is 200 with its result, from memory and from the database."""
         task = self.ready()
-        self.assert_told(task, 200, READY)
-        self.forget_memory()
-        self.assert_told(task, 200, READY)
+        self.assert_shown(task, 200, READY)
+        self.empty_cache()
+        self.assert_shown(task, 200, READY)
 
     def test_results(self) -> None:
-        """Numbers as JSON has them."""
+        """Results are JSON numbers."""
         for result, text in ((0.0, b"0.0"), (1.0, b"1.0"), (1e-7, b"1e-07"), (0.1 + 0.2, b"0.30000000000000004")):
             task = self.ready(result)
             self.assertEqual(self.ask(get(task)).body, b'{"status":"ready","result":' + text + b"}")
             self.assertEqual(self.ask(get(task, "DELETE")).code, 204)
 
     def test_failed(self) -> None:
-        """200 with what went wrong."""
+        """A failed task is 200 with its error."""
         task = self.failed()
-        self.assert_told(task, 200, FAILED)
-        self.forget_memory()
-        self.assert_told(task, 200, FAILED)
+        self.assert_shown(task, 200, FAILED)
+        self.empty_cache()
+        self.assert_shown(task, 200, FAILED)
 
     def test_unknown(self) -> None:
-        """404 for a number that is no task's, whatever its size."""
+        """A number that is no task's is 404, whatever its size."""
         for task in (0, 1, MAX_TASK_ID, MAX_TASK_ID + 1, 10**16 - 1):
-            self.assert_told(task, 404, NOT_FOUND)
+            self.assert_shown(task, 404, NOT_FOUND)
 
     def test_of_another(self) -> None:
-        """Another user's task is as unknown, byte for byte, whatever is asked and wherever it is known (C9)."""
-        for over in (False, True):
-            task = self.of_another(over)
+        """Another user's task responds like an unknown one, byte for byte, whatever the method (C9)."""
+        for finished in (False, True):
+            task = self.task_of_another_user(finished)
             for _ in range(2):
                 for method, headers in (("GET", {}), ("HEAD", {}), ("DELETE", {}), ("GET", {"Prefer": "wait=9"})):
                     other = self.connect().send(get(task, method, **headers)).transport.value()
@@ -372,19 +377,19 @@ class GetTests(ContractCase):
                     self.assertTrue(other.startswith(b"HTTP/1.1 404 "))
                 found = self.core.stored(task)
                 assert found is not None, "it is there all the same"
-                if not over:
+                if not finished:
                     self.core.scheduler.add(found)
         self.assertEqual(len(self.stored()), 1)
 
-    def test_no_database_for_what_is_known(self) -> None:
-        """Questions for tasks in hand, or over lately, leave the database alone."""
+    def test_known_tasks_need_no_database(self) -> None:
+        """A GET for a task in memory doesn't touch the database."""
         ready, unfinished = self.ready(), self.accepted("Bo")
         del self.core.watch.statements[:]
         self.assertEqual([self.ask(get(task)).code for task in (ready, unfinished)], [200, 202])
         self.assertEqual(self.core.watch.statements, [])
 
-    def test_bad_numbers(self) -> None:
-        """400 for what is no number of one task (C8)."""
+    def test_bad_task_ids(self) -> None:
+        """A query without exactly one task number is 400 (C8)."""
         for query in (
             "",
             "task_id",
@@ -426,18 +431,18 @@ class GetTests(ContractCase):
                 self.assert_problem(reply, 400, "bad_task_id", closed=False)
 
     def test_fragments_of_a_target(self) -> None:
-        """What has no place in a target is part of the query, and no number."""
+        """A fragment or a second question mark is part of the value, which is then no number."""
         self.assert_problem(self.ask(message("GET", "/?task_id=1#x")), 400, "bad_task_id", closed=False)
         self.assert_problem(self.ask(message("GET", "/?task_id=1?task_id=2")), 400, "bad_task_id", closed=False)
 
     def test_database_unavailable(self) -> None:
-        """503 where the answer can't be looked up."""
+        """503 if the task can't be looked up."""
         self.core.watch.fault = fail_on("SELECT", sqlite_error("SQLITE_BUSY"))
         self.assert_problem(self.ask(get(5)), 503, "storage", closed=False)
         self.assert_problem(self.ask(get(5, "HEAD")), 503, "storage", "HEAD", closed=False)
 
-    def test_lookup_unforeseen_after_leaving(self) -> None:
-        """A client that leaves before the answer is found is forgotten."""
+    def test_gone_during_the_lookup(self) -> None:
+        """A client that leaves during the lookup gets nothing, and nothing fails."""
         client = self.connect()
         client.protocol.dataReceived(get(5))
         client.gone = True
@@ -447,25 +452,25 @@ class GetTests(ContractCase):
 
 
 class DeleteTests(ContractCase):
-    """DELETE."""
+    """DELETE: a task is erased."""
 
     def test_erased(self) -> None:
-        """204, and nothing of it is known any more, in whatever state it was."""
+        """A task in any state is erased: 204, and nothing of it is left."""
         for make in (self.accepted, self.ready, self.failed):
             task = make()
-            self.assert_answer(self.ask(get(task, "DELETE")), 204, b"")
+            self.assert_response(self.ask(get(task, "DELETE")), 204, b"")
             self.assertEqual((self.core.files(), self.stored(), self.core.upstream.exchanges), ([], [], []))
-            self.assert_answer(self.ask(get(task)), 404, NOT_FOUND)
-            self.assert_answer(self.ask(get(task, "DELETE")), 404, NOT_FOUND)
+            self.assert_response(self.ask(get(task)), 404, NOT_FOUND)
+            self.assert_response(self.ask(get(task, "DELETE")), 404, NOT_FOUND)
 
     def test_sent_again(self) -> None:
-        """What was erased and comes again is new."""
+        """The same form makes a new task after the old one was erased."""
         task = self.ready()
         self.ask(get(task, "DELETE"))
         self.assertNotEqual(self.accepted(), task)
 
-    def test_gone_meanwhile(self) -> None:
-        """A client that leaves has erased it all the same."""
+    def test_gone_during_the_commit(self) -> None:
+        """A client that leaves during the commit has erased its task all the same."""
         task = self.ready()
         client = self.connect()
         client.protocol.dataReceived(get(task, "DELETE"))
@@ -481,12 +486,12 @@ class MethodTests(ContractCase):
     allow = "GET, HEAD, POST, DELETE, OPTIONS"
 
     def test_options(self) -> None:
-        """What may be asked."""
+        """OPTIONS lists the methods."""
         for target in ("/", "*", "/?task_id=x"):
-            self.assert_answer(self.ask(message("OPTIONS", target)), 204, b"", Allow=self.allow)
+            self.assert_response(self.ask(message("OPTIONS", target)), 204, b"", Allow=self.allow)
 
     def test_not_allowed(self) -> None:
-        """405 with Allow (H13); the connection goes on."""
+        """Another method is 405 with Allow (H13), and the connection stays open."""
         for method in ("PUT", "PATCH", "TRACE", "BREW", "PROPFIND", "M-SEARCH", "_"):
             reply = self.ask(message(method, "/?task_id=1"))
             self.assert_problem(reply, 405, "method_not_allowed", closed=False)
@@ -494,7 +499,7 @@ class MethodTests(ContractCase):
         self.assertEqual(self.ask(message("CONNECT", "a:80")).code, 404)
 
     def test_case(self) -> None:
-        """Methods in small letters are other methods."""
+        """Methods are case-sensitive."""
         task = self.ready()
         for method in ("get", "Get", "head", "delete", "post", "options"):
             reply = self.ask(get(task, method))
@@ -502,7 +507,7 @@ class MethodTests(ContractCase):
         self.assertEqual(self.ask(get(task)).code, 200)
 
     def test_other_paths(self) -> None:
-        """404, whatever the method; what lies on the admin listener is not here."""
+        """Another path is 404, whatever the method; the admin listener's paths too."""
         for path in (
             "/metrics",
             "/health/live",
@@ -522,14 +527,14 @@ class MethodTests(ContractCase):
                 self.assert_problem(reply, 404, "not_found", method, closed=False)
 
     def test_other_spellings(self) -> None:
-        """A form that is sent to another spelling of the entry point isn't read, and finds nothing there."""
+        """Another spelling of / is 404, and a form sent there is not read."""
         for path in ("//", "/%2F", "///", "*", "x"):
             data = post().replace(b"POST / ", b"POST " + path.encode() + b" ")
             self.assert_problem(self.ask(data), 404, "not_found", closed=False)
         self.assert_nothing_kept()
 
     def test_counted(self) -> None:
-        """Answers are counted by method and code; unknown methods share a label."""
+        """Responses are counted by method and code; unknown methods share a label."""
         self.ask(get(5))
         self.ask(message("BREW", "/"))
         self.ask(message("BREW", "/"))
@@ -539,13 +544,13 @@ class MethodTests(ContractCase):
 
 
 class PageTests(ContractCase):
-    """A browser at ``/``."""
+    """The page for people."""
 
     def test_page(self) -> None:
-        """HTML with a policy that lets nothing else in."""
+        """A browser gets the page, with a policy that lets nothing else in."""
         for method in ("GET", "HEAD"):
             reply = self.ask(message(method, "/", Accept="text/html"))
-            self.assert_answer(
+            self.assert_response(
                 reply,
                 200,
                 PAGE.body,
@@ -561,7 +566,7 @@ class PageTests(ContractCase):
         self.assertIn(b"<form", PAGE.body)
 
     def test_who_gets_it(self) -> None:
-        """Who likes text/html no less than JSON, and asks for no task; all others get 400."""
+        """The page goes to clients that name text/html and like it no less than JSON; others get 400."""
         for accept, page in (
             ("text/html", True),
             ("text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8", True),
@@ -591,88 +596,88 @@ class PageTests(ContractCase):
             else:
                 self.assert_problem(reply, 400, "bad_task_id", closed=False)
 
-    def test_questions_are_not_pages(self) -> None:
-        """A browser that asks for a task gets the task."""
+    def test_task_is_not_the_page(self) -> None:
+        """A browser that asks for a task gets JSON."""
         task = self.ready()
-        self.assert_answer(self.ask(get(task, Accept="text/html")), 200, READY)
+        self.assert_response(self.ask(get(task, Accept="text/html")), 200, READY)
         self.assert_problem(self.ask(get("x", Accept="text/html")), 400, "bad_task_id", closed=False)
 
 
 class WaitTests(ContractCase):
-    """Prefer: wait."""
+    """Long polls: Prefer: wait."""
 
-    def held(self, data: bytes, count: int = 1) -> Client:
-        """A client that waits for its answer."""
+    def polling(self, data: bytes, count: int = 1) -> Client:
+        """A client in a long poll."""
         client = self.connect().send(data)
         self.assertTrue(client.silent)
         self.assertEqual(self.core.results.waiting, count)
         return client
 
     def test_woken(self) -> None:
-        """The task's own transition answers, at once and without polling the database."""
+        """When the task is finished, its waiters get the response at once; the database is not polled."""
         task = self.accepted()
-        clients = [self.held(get(task, Prefer="wait=30"), n + 1) for n in range(3)]
+        clients = [self.polling(get(task, Prefer="wait=30"), n + 1) for n in range(3)]
         del self.core.watch.statements[:]
         self.reactor.run_for(10)
         self.assertEqual(self.core.watch.statements, [])
-        self.answer(Scored(0.83))
+        self.end_request(Scored(0.83))
         for client in clients:
-            self.assert_answer(client.reply(), 200, READY, Preference_Applied="wait=30")
+            self.assert_response(client.reply(), 200, READY, Preference_Applied="wait=30")
         self.assertEqual(self.core.watch.count("SELECT"), 0)
         self.assertEqual(self.core.results.waiting, 0)
 
     def test_woken_by_a_failure(self) -> None:
-        """A task that fails is over too."""
-        client = self.held(get(self.accepted(), Prefer="wait=30"))
-        self.answer(REFUSED)
-        self.assert_answer(client.reply(), 200, FAILED, Preference_Applied="wait=30")
+        """A failed task ends the wait too."""
+        client = self.polling(get(self.accepted(), Prefer="wait=30"))
+        self.end_request(REJECTED)
+        self.assert_response(client.reply(), 200, FAILED, Preference_Applied="wait=30")
 
-    def test_steps_on_the_way(self) -> None:
-        """What isn't the end wakes nobody."""
+    def test_transitions_on_the_way(self) -> None:
+        """A poll or a transient error doesn't end the wait."""
         task = self.accepted()
-        client = self.held(get(task, Prefer="wait=30"))
-        self.answer(Pending("retry"))
+        client = self.polling(get(task, Prefer="wait=30"))
+        self.end_request(Pending("retry"))
         self.reactor.run_for(2.1)
-        self.answer(TransientError("status_500"))
+        self.end_request(TransientError("status_500"))
         self.assertTrue(client.silent)
 
     def test_in_time(self) -> None:
-        """When the time is over, it is told as it stands."""
+        """When the time is over, the response says how the task stands."""
         task = self.accepted()
-        client = self.held(get(task, Prefer="wait=7"))
+        client = self.polling(get(task, Prefer="wait=7"))
         self.reactor.run_for(6.9)
         self.assertTrue(client.silent)
         self.reactor.run_for(0.2)
-        self.assert_answer(client.reply(), 202, WAIT, Retry_After="2", Preference_Applied="wait=7")
+        self.assert_response(client.reply(), 202, WAIT, Retry_After="2", Preference_Applied="wait=7")
         self.assertEqual(self.core.results.waiting, 0)
 
     def test_capped(self) -> None:
-        """Nobody waits for longer than a minute, and the answer says so."""
-        client = self.held(get(self.accepted(), Prefer="wait=86400"))
+        """A wait is cut to a minute, and the response says so."""
+        client = self.polling(get(self.accepted(), Prefer="wait=86400"))
         self.reactor.run_for(MAX_WAIT - 0.1)
         self.assertTrue(client.silent)
         self.reactor.run_for(0.2)
         self.assertEqual(client.reply().get("Preference-Applied"), "wait=60")
 
-    def test_over_already(self) -> None:
-        """What is over isn't waited for."""
+    def test_finished_already(self) -> None:
+        """A finished or unknown task is not waited for."""
         ready = self.ready()
         for task, code in ((ready, 200), (ready + 1, 404)):
             reply = self.ask(get(task, Prefer="wait=30"))
             self.assertEqual((reply.code, reply.get("Preference-Applied")), (code, "wait=30"))
-        self.forget_memory()
+        self.empty_cache()
         self.assertEqual(self.ask(get(ready, Prefer="wait=30")).body, READY)
 
     def test_ways_to_say_it(self) -> None:
-        """As RFC 7240 has it; what is none is no preference."""
+        """All spellings of RFC 7240 work; anything else is no preference."""
         task = self.accepted()
         for number, prefer in enumerate(
             ("wait=1", "Wait=1", ' wait = "1" ', "respond-async, wait=1", "wait=1; x=y", "wait=1, wait=9", "x, wait=1;")
         ):
-            client = self.held(get(task, Prefer=prefer))
+            client = self.polling(get(task, Prefer=prefer))
             self.reactor.run_for(1.1)
             self.assertEqual(client.reply().get("Preference-Applied"), "wait=1", (number, prefer))
-        self.assertEqual(self.held(get(task, Prefer="a\r\nPrefer: wait=5")).closed, False)
+        self.assertEqual(self.polling(get(task, Prefer="a\r\nPrefer: wait=5")).closed, False)
         self.clients[-1].leave()
         for prefer in (
             "wait",
@@ -688,81 +693,81 @@ class WaitTests(ContractCase):
             reply = self.ask(get(task, Prefer=prefer))
             self.assertEqual((reply.code, reply.get("Preference-Applied")), (202, None), prefer)
 
-    def test_no_time(self) -> None:
-        """No seconds are none."""
+    def test_zero(self) -> None:
+        """A wait of 0 seconds is applied."""
         reply = self.ask(get(self.accepted(), Prefer="wait=0"))
         self.assertEqual((reply.code, reply.get("Preference-Applied")), (202, "wait=0"))
 
     def test_head(self) -> None:
-        """HEAD waits as GET does."""
-        client = self.held(get(self.accepted(), "HEAD", Prefer="wait=30"))
-        self.answer(Scored(0.83))
-        self.assert_answer(client.reply("HEAD"), 200, READY, "HEAD", Preference_Applied="wait=30")
+        """HEAD waits like GET."""
+        client = self.polling(get(self.accepted(), "HEAD", Prefer="wait=30"))
+        self.end_request(Scored(0.83))
+        self.assert_response(client.reply("HEAD"), 200, READY, "HEAD", Preference_Applied="wait=30")
 
     def test_post(self) -> None:
-        """A POST waits for its result."""
-        client = self.held(post(Prefer="wait=30"))
-        self.answer(Scored(0.83))
+        """A POST waits for the result."""
+        client = self.polling(post(Prefer="wait=30"))
+        self.end_request(Scored(0.83))
         (task,) = self.stored()
         body = b'{"status":"ready","task":%d,"result":0.83}' % task.id
-        self.assert_answer(
+        self.assert_response(
             client.reply(), 200, body, Content_Location=f"/?task_id={task.id}", Preference_Applied="wait=30"
         )
 
     def test_post_without_a_result(self) -> None:
-        """Received, when the time is over or the task fails first."""
-        client = self.held(post(Prefer="wait=5"))
+        """A POST gets 202 if the time is over or the task fails first."""
+        client = self.polling(post(Prefer="wait=5"))
         (task,) = self.stored()
         self.reactor.run_for(5.1)
         self.assert_received(client.reply(), task.id, Preference_Applied="wait=5")
-        client = self.held(post(Prefer="wait=5"))
-        self.answer(REFUSED)
+        client = self.polling(post(Prefer="wait=5"))
+        self.end_request(REJECTED)
         self.assert_received(client.reply(), task.id, Preference_Applied="wait=5")
 
     def test_post_of_what_is_ready(self) -> None:
-        """Nothing to wait for."""
+        """A POST for a scored task doesn't wait."""
         task = self.ready()
         reply = self.ask(post(Prefer="wait=30"))
         self.assertEqual((reply.code, reply.json["task"], reply.get("Preference-Applied")), (200, task, "wait=30"))
 
     def test_gone(self) -> None:
-        """Who leaves isn't waited with, and its timer goes."""
+        """A client that leaves ends its long poll, timer included; other waiters stay."""
         task = self.accepted()
-        client, other = self.held(get(task, Prefer="wait=30")), self.held(get(task, Prefer="wait=30"), 2)
+        client, other = self.polling(get(task, Prefer="wait=30")), self.polling(get(task, Prefer="wait=30"), 2)
         timers = len(self.reactor.getDelayedCalls())
         client.leave()
         self.assertEqual(self.core.results.waiting, 1)
         self.assertEqual(len(self.reactor.getDelayedCalls()), timers - 2)  # its connection's too
-        self.answer(Scored(0.83))
+        self.end_request(Scored(0.83))
         self.assertEqual(other.reply().body, READY)
         self.assertTrue(client.silent)
 
     def test_erased_meanwhile(self) -> None:
-        """A task that is erased is not found."""
+        """If the task is erased meanwhile, a GET is 404 and a POST 202."""
         task = self.accepted()
-        client, poster = self.held(get(task, Prefer="wait=30")), self.held(post(Prefer="wait=30"), 2)
+        client, poster = self.polling(get(task, Prefer="wait=30")), self.polling(post(Prefer="wait=30"), 2)
         self.assertEqual(self.ask(get(task, "DELETE")).code, 204)
-        self.assert_answer(client.reply(), 404, NOT_FOUND, Preference_Applied="wait=30")
+        self.assert_response(client.reply(), 404, NOT_FOUND, Preference_Applied="wait=30")
         self.assert_received(poster.reply(), task, Preference_Applied="wait=30")
 
     def test_stopping(self) -> None:
-        """At the end all are told how it stands, and nobody is held any more."""
+        """When merlind stops, all waiters get a response, and nobody waits any more."""
         task = self.accepted()
-        client, poster = self.held(get(task, Prefer="wait=30")), self.held(post(Prefer="wait=30"), 2)
+        client, poster = self.polling(get(task, Prefer="wait=30")), self.polling(post(Prefer="wait=30"), 2)
         data = post(form("Bo"), Prefer="wait=30")
         late = self.connect().send(data[:-10])
         self.core.intake.draining = True
         self.core.results.release()
         self.settle()
-        self.assert_answer(client.reply(), 202, WAIT, Retry_After="2", Preference_Applied="wait=30")
+        self.assert_response(client.reply(), 202, WAIT, Retry_After="2", Preference_Applied="wait=30")
         self.assert_received(poster.reply(), task, Preference_Applied="wait=30")
         late.send(data[-10:])
         self.assertEqual(late.reply().code, 202)
         self.assertEqual(self.ask(get(task, Prefer="wait=30")).code, 202)
 
     def test_database_fails_meanwhile(self) -> None:
-        """503 when the look at the end of the time fails."""
-        client = self.held(get(self.accepted(), Prefer="wait=5"))
+        """503 if the lookup after the wait fails."""
+        client = self.polling(get(self.accepted(), Prefer="wait=5"))
         self.core.queue._tasks.clear()
         self.core.watch.fault = fail_on("SELECT", sqlite_error("SQLITE_BUSY"))
         self.reactor.run_for(5.1)
@@ -770,10 +775,10 @@ class WaitTests(ContractCase):
 
 
 class SecrecyTests(ContractCase):
-    """What nobody else gets to know."""
+    """What is kept secret."""
 
     def test_logs(self) -> None:
-        """No name, filename, query or address is logged."""
+        """The log has no name, filename, query or address."""
         lines = LogLines.of(self).lines
         task = self.accepted("Анна-Секрет")
         self.ask(get(task))
@@ -785,14 +790,14 @@ class SecrecyTests(ContractCase):
         for secret in ("Секрет", "secret", "me.jpg", "192.168", "task_id"):
             self.assertNotIn(secret, text)
 
-    def test_answers(self) -> None:
-        """No answer but its own names a task's error, and none a name."""
+    def test_responses(self) -> None:
+        """No response has a name in it."""
         task = self.failed()
         for data in (post(), get(task), get("x"), post(form(photo=b"no"))):
             self.assertNotIn(b"Anna", self.connect().send(data).transport.value())
 
-    def test_json(self) -> None:
-        """Every body that is JSON has just the keys of the contract."""
+    def test_keys(self) -> None:
+        """JSON bodies have exactly the keys of docs/contract.md."""
         task = self.ready()
         for data, keys in (
             (post(), {"status", "task", "result"}),

@@ -1,12 +1,15 @@
-"""The connection: what is no HTTP, too slow, too large or too much, at wire level."""
+"""The connection at wire level: bad HTTP, slow clients, sizes, limits and the stop.
+
+Codes such as (H1) are rows of docs/battery.md.
+"""
 
 import errno
+import os
 
 from twisted.internet.defer import fail
 from twisted.internet.interfaces import ITransport
 from zope.interface.verify import verifyObject
 
-from merlind.storage.photos import spool
 from merlind.tasks import intake
 from merlind.web.entry import MAX_IGNORED_BODY
 from merlind.web.server import channel, site
@@ -39,14 +42,14 @@ from tests.unit.web.support import (
 )
 
 SECOND = message("DELETE", "/?task_id=1")
-"""A request that must not run."""
+"""A request that must not be run."""
 
 
 class RefusedTests(EdgeCase):
-    """What is refused before it is a request."""
+    """What is refused before a handler sees it."""
 
     def assert_refused(self, data: bytes, status: int = 400, code: str = "bad_request") -> Client:
-        """It is answered once, closed in our direction, and nothing that follows it runs; nor does it byte by byte."""
+        """It gets one response, our direction is closed, and what follows it is not run; also byte by byte."""
         self.accepted()
         for size in (len(data) + len(SECOND), 1):
             client = self.connect().drip(data + SECOND, size)
@@ -57,7 +60,7 @@ class RefusedTests(EdgeCase):
         return client
 
     def test_framing(self) -> None:
-        """Lengths that can be read in two ways (H1)."""
+        """A body's length that can be read in two ways is refused (H1)."""
         body = chunked(form())
         for fields in (
             "Content-Length: 3\r\nTransfer-Encoding: chunked",
@@ -78,12 +81,12 @@ class RefusedTests(EdgeCase):
             self.assert_refused(head.encode("utf-8") + body)
 
     def test_header_characters(self) -> None:
-        """Bare CR, LF and NUL, and names that are none (H1)."""
+        """Bare CR, LF and NUL in a header, and malformed names, are refused (H1)."""
         for line in (b"X: a\rb", b"X: a\nb", b"X: a\0b", b"no colon", b": empty", b"a b: c", b"\x01: x", b"X\xff: x"):
             self.assert_refused(b"GET / HTTP/1.1\r\nHost: a\r\n" + line + b"\r\n\r\n")
 
     def test_request_lines(self) -> None:
-        """What is no request line."""
+        """A malformed request line is refused."""
         for line in (
             b"GET /",
             b"GET / HTTP/0.9",
@@ -99,7 +102,7 @@ class RefusedTests(EdgeCase):
             self.assert_refused(line + b"\r\nHost: a\r\n\r\n")
 
     def test_chunks(self) -> None:
-        """Chunks that are none (H1)."""
+        """Malformed chunks are refused (H1)."""
         opening = post(b"", Transfer_Encoding="chunked")
         for body in (
             b"0x4\r\nabcd\r\n",
@@ -113,35 +116,35 @@ class RefusedTests(EdgeCase):
         self.assertEqual(len(self.core.files()), 1)
 
     def test_trailers(self) -> None:
-        """Trailers without an end."""
+        """Trailers that don't end are refused."""
         self.assert_refused(message("POST", "/else", Transfer_Encoding="chunked") + b"0\r\n" + b"X: y\r\n" * 12000)
 
     def test_transfer_encodings(self) -> None:
-        """Encodings that we don't know (H2)."""
+        """Unknown transfer encodings are refused (H2)."""
         for encoding in ("xchunked", "gzip, chunked", "chunked, chunked", "gzip", "chunked;q=1", ""):
             self.assert_refused(post(b"", Transfer_Encoding=encoding) + chunked(form()))
 
     def test_hosts(self) -> None:
-        """None, two, and what can't be one (H3)."""
+        """A missing, a second and a malformed Host are refused (H3)."""
         for fields in ("", "Host: a\r\nHost: a\r\n", "Host: a\r\nHost: b\r\n"):
             self.assert_refused(f"GET / HTTP/1.1\r\n{fields}\r\n".encode(), 400, "bad_host")
         for host in ("a b", "a/b", "user@a", "a:b", "a:123456", "[::1", "::1", "a\\b", "é", "a\tb", "http://a"):
             self.assert_refused(f"GET / HTTP/1.1\r\nHost: {host}\r\n\r\n".encode(), 400, "bad_host")
 
     def test_folding(self) -> None:
-        """Folded header lines (H4)."""
+        """Folded header lines are refused (H4)."""
         for fold in (b" folded", b"\tfolded", b" "):
             self.assert_refused(b"GET / HTTP/1.1\r\nHost: a\r\nX: y\r\n" + fold + b"\r\n\r\n")
             self.assert_refused(b"GET / HTTP/1.1\r\n" + fold + b"\r\nHost: a\r\n\r\n")
 
     def test_chunks_in_http_1_0(self) -> None:
-        """Transfer-Encoding in HTTP/1.0 is faulty (H5)."""
+        """Transfer-Encoding in HTTP/1.0 is refused (H5)."""
         for fields in (b"", b"Host: a\r\n", b"Connection: keep-alive\r\n"):
             head = b"POST / HTTP/1.0\r\n" + fields + b"Transfer-Encoding: chunked\r\n\r\n"
             self.assert_refused(head + chunked(form()), 400, "bad_framing")
 
     def test_long_lengths(self) -> None:
-        """Lengths of thousands of digits are too large, and no traceback (H7)."""
+        """A length of thousands of digits is too large, and causes no traceback (H7)."""
         for digits in ("9" * 5000, "9" * 16, "0" * 100 + "1" * 16):
             self.assert_refused(post(b"", Content_Length=digits), 413, "too_large")
 
@@ -152,7 +155,7 @@ class RefusedTests(EdgeCase):
             self.assert_refused(post(b"", Content_Length=str(length), Expect="100-continue"), 413, "too_large")
 
     def test_no_length(self) -> None:
-        """A POST that says nothing of its body."""
+        """A POST with neither a length nor chunks is refused."""
         self.assert_refused(post(b""), 411, "length_required")
 
     def test_no_form(self) -> None:
@@ -166,7 +169,7 @@ class RefusedTests(EdgeCase):
             self.assert_refused(data, status, code)
 
     def test_unwanted_bodies(self) -> None:
-        """Where no body is asked for, a short one is ignored and a long one is not read."""
+        """Where no body is expected, a short one is ignored and a long one is refused."""
         most = MAX_IGNORED_BODY
         for method, target, status in (("GET", "/?task_id=5", 404), ("DELETE", "/?task_id=5", 404), ("PUT", "/", 405)):
             client = self.connect().send(message(method, target, b"x" * most))
@@ -181,7 +184,7 @@ class RefusedTests(EdgeCase):
             self.assert_problem(client.reply(), 413, "too_large")
 
     def test_long_request_line(self) -> None:
-        """A target that is too long, ended or not (H10)."""
+        """A target that is too long is refused, whether its line ends or not (H10)."""
         for target in ("/" + "a" * MAX_HEADER, "/" + "a" * 20_000, "/?task_id=" + "1" * 1_000_000):
             data = f"GET {target} HTTP/1.1\r\nHost: a\r\n\r\n".encode()
             client = self.connect().send(data)
@@ -191,7 +194,7 @@ class RefusedTests(EdgeCase):
             self.assert_problem(client.reply(), 414, "uri_too_long")
 
     def test_long_headers(self) -> None:
-        """Headers that are too long, one by one or together, ended or not (H10)."""
+        """Headers that are too long, one or all together, are refused, whether they end or not (H10)."""
         opening = b"GET /?task_id=5 HTTP/1.1\r\nHost: a\r\n"
         for fields in (
             b"X: " + b"y" * 1_000_000 + b"\r\n\r\n",
@@ -204,7 +207,7 @@ class RefusedTests(EdgeCase):
                 self.assertTrue(client.lingers)
 
     def test_headers_at_their_limit(self) -> None:
-        """The request line and the headers may have 16 KiB together, line ends aside."""
+        """The request line and the headers may have 16 KiB together, line ends not counted."""
         opening = [b"GET /?task_id=5 HTTP/1.1", b"Host: a"]
         room = MAX_HEADER - sum(map(len, opening))
         for length, code in ((room, 404), (room + 1, 431)):
@@ -214,7 +217,7 @@ class RefusedTests(EdgeCase):
         self.assertEqual(self.connect().send(b"\r\n".join(lines)).reply().code, 404)
 
     def test_bare_line_feeds(self) -> None:
-        """A request of bare line feeds has no end, and is closed at the deadline (H6)."""
+        """A request with bare line feeds never ends its headers, and is refused at the deadline (H6)."""
         client = self.connect().send(b"GET / HTTP/1.1\nHost: a\n\n")
         self.assertTrue(client.silent)
         self.reactor.run_for(HEADER_TIMEOUT + 0.1)
@@ -222,8 +225,8 @@ class RefusedTests(EdgeCase):
         client = self.connect().send(b"GET / HTTP/1.1\nHost: a\n\n" + SECOND)
         self.assert_problem(client.reply(), 400, "bad_request")
 
-    def test_answer_to_head(self) -> None:
-        """A refused HEAD has no body in its answer, wherever it is refused."""
+    def test_head(self) -> None:
+        """The response to a refused HEAD has no body."""
         for data, code in (
             (b"HEAD / HTTP/1.1\r\n\r\n", 400),
             (b"HEAD / HTTP/1.1\r\nHost: a\r\nContent-Length: 99999999\r\n\r\n", 413),
@@ -234,7 +237,7 @@ class RefusedTests(EdgeCase):
             self.assertGreater(int(reply.get("Content-Length") or 0), 0)
 
     def test_counted(self) -> None:
-        """A refusal is counted and logged as what it is, without what the client said."""
+        """A refusal is counted and logged, without anything that the client sent."""
         lines = LogLines.of(self).lines
         self.connect().send(message("POST", "/?secret=1", Content_Type="text/secret", Content_Length="3"))
         self.connect().send(b"secret\r\n\r\n")
@@ -244,11 +247,11 @@ class RefusedTests(EdgeCase):
         self.assertIn(b'merlind_http_requests_total{code="400",method="other"} 1.0', exposition)
 
 
-class TakenTests(EdgeCase):
-    """What is unusual, and fine."""
+class AcceptedTests(EdgeCase):
+    """What is unusual, and accepted."""
 
     def test_hosts(self) -> None:
-        """Names, addresses, ports, and an empty one, which HTTP allows."""
+        """A Host may be a name or an address, with a port or without, or empty."""
         for host in (
             "a",
             "localhost:8000",
@@ -263,7 +266,7 @@ class TakenTests(EdgeCase):
             self.assertEqual(self.ask(get(5, Host=host)).code, 404, host)
 
     def test_http_1_0(self) -> None:
-        """HTTP/1.0 needs no Host, and its connection closes with the answer."""
+        """HTTP/1.0 needs no Host, and its connection closes with the response."""
         for data in (
             b"GET /?task_id=5 HTTP/1.0\r\n\r\n",
             b"GET /?task_id=5 HTTP/1.0\r\nConnection: keep-alive\r\n\r\n",
@@ -273,7 +276,7 @@ class TakenTests(EdgeCase):
             self.assertTrue(client.closed)
 
     def test_absolute_form(self) -> None:
-        """The target of a request to a proxy (H12)."""
+        """A target in absolute form is accepted (H12)."""
         task = self.accepted()
         for target in (
             f"http://localhost:8000/?task_id={task}",
@@ -284,36 +287,36 @@ class TakenTests(EdgeCase):
             self.assertEqual((reply.code, reply.json), (202, {"status": "wait", "result": None}), target)
         self.assertEqual(self.ask(message("GET", "http://a/else")).code, 404)
         self.assertEqual(self.ask(message("GET", "ftp://a/")).code, 404)
-        for target in (b"http://localhost:8000/", b"http://a", b"http://a?b=c"):
-            reply = self.ask(post().replace(b"POST / ", b"POST " + target + b" "))
+        for url in (b"http://localhost:8000/", b"http://a", b"http://a?b=c"):
+            reply = self.ask(post().replace(b"POST / ", b"POST " + url + b" "))
             self.assertEqual(reply.json["task"], task)
 
     def test_length_with_zeros(self) -> None:
-        """Leading zeros make no length long."""
+        """Leading zeros don't make a length too long."""
         body = form()
         self.assertEqual(self.ask(post(body, Content_Length="0" * 100 + str(len(body)))).code, 202)
         self.assertEqual(self.ask(get(5, Content_Length="0" * 5000)).code, 404)
 
     def test_identity(self) -> None:
-        """An encoding that is none."""
+        """The encoding identity is accepted."""
         self.assertEqual(self.ask(get(5, Transfer_Encoding="identity")).code, 404)
 
     def test_chunked(self) -> None:
-        """A body without a length, with extensions and trailers, in any pieces (C2)."""
+        """A body in chunks, with extensions and trailers, is accepted in any pieces (C2)."""
         data = post(b"", Transfer_Encoding="Chunked") + chunked(form(), 37).replace(b"\r\n", b';a="b"\r\n', 1)
         data = data.removesuffix(b"\r\n") + b"Trailer: x\r\n\r\n"
         tasks = {self.connect().drip(data, size).reply().json["task"] for size in (1, 3, 100, len(data))}
         self.assertEqual(len(tasks), 1)
 
     def test_at_the_limit(self) -> None:
-        """The largest photo, with a length and in chunks; one byte more is refused (C2)."""
+        """The largest photo is accepted, with a length and in chunks; one byte more is refused (C2)."""
         for size, code in ((LIMIT, 202), (LIMIT + 1, 413)):
             body = form(photo=photo_of(size))
             self.assertEqual(self.ask(post(body)).code, code)
             self.assertEqual(self.ask(post(b"", Transfer_Encoding="chunked") + chunked(body)).code, code)
 
     def test_form_at_the_limit(self) -> None:
-        """The largest form, and one byte more (C2)."""
+        """The largest form is accepted; one byte more is refused (C2)."""
         body = form(photo=photo_of(LIMIT))
         body += b"x" * (LIMIT + FORM_OVERHEAD - len(body))
         self.assertEqual(self.ask(post(body)).code, 202)
@@ -323,7 +326,7 @@ class TakenTests(EdgeCase):
         self.assert_problem(self.ask(opening + chunked(body + b"x")), 413, "too_large")
 
     def test_continue(self) -> None:
-        """100 Continue where the body is wanted, and only where the client waits for it (H8)."""
+        """100 Continue is sent if the body is wanted and the client waits for it, and only then (H8)."""
         body = form()
         client = self.connect().send(post(b"", Content_Length=str(len(body)), Expect="100-Continue"))
         self.assertEqual(client.transport.value(), b"HTTP/1.1 100 Continue\r\n\r\n")
@@ -351,7 +354,7 @@ class ConnectionTests(EdgeCase):
     """A connection's life."""
 
     def test_kept_alive(self) -> None:
-        """Requests one after the other."""
+        """A connection serves requests one after the other."""
         client = self.connect()
         for number in range(1, 4):
             client.send(get(5))
@@ -360,13 +363,13 @@ class ConnectionTests(EdgeCase):
         self.assertEqual([reply.get("Connection") for reply in client.replies()], [None] * 3)
 
     def test_closed_on_request(self) -> None:
-        """Connection: close."""
+        """Connection: close is obeyed."""
         client = self.connect().send(get(5, Connection="close") + SECOND)
         self.assertEqual((client.reply().code, client.reply().get("Connection")), (404, "close"))
         self.assertTrue(client.closed)
 
     def test_pipelined(self) -> None:
-        """Requests that don't wait for the answers get them in order."""
+        """Pipelined requests get their responses in order."""
         data = post() + get(5) + b"\r\n" + get(5, "HEAD") + message("OPTIONS", "/") + post(form("Bo"))
         for size in (1, 10, len(data)):
             replies = self.connect().drip(data, size).replies("POST", "GET", "HEAD", "OPTIONS", "POST")
@@ -374,7 +377,7 @@ class ConnectionTests(EdgeCase):
         self.assertEqual([task.name for task in self.stored()], ["Anna", "Bo"])
 
     def test_flood_of_pipelined_requests(self) -> None:
-        """While one is being answered, no more than a little of the next is read."""
+        """While a request waits for its response, little of the following ones is read."""
         task = self.accepted()
         client = self.connect().send(get(task, Prefer="wait=5"))
         client.send(get(5) * 100)
@@ -386,7 +389,7 @@ class ConnectionTests(EdgeCase):
         self.assertEqual(len(client.replies()), 501)
 
     def test_idle(self) -> None:
-        """Without a request, it is closed in the end, without a word; a client that won't go is cut off."""
+        """An idle connection is closed without a response; a client that doesn't close it too is cut off."""
         client = self.connect().send(get(5))
         client.transport.clear()
         self.reactor.run_for(IDLE_TIMEOUT - 1)
@@ -400,7 +403,7 @@ class ConnectionTests(EdgeCase):
         self.assertTrue(client.aborted)
 
     def test_silent_from_the_start(self) -> None:
-        """Who never says anything isn't waited for as long."""
+        """A new connection without a byte is closed sooner."""
         client = self.connect()
         self.reactor.run_for(HEADER_TIMEOUT - 0.1)
         self.assertFalse(client.closed)
@@ -408,7 +411,7 @@ class ConnectionTests(EdgeCase):
         self.assertEqual((client.closed, client.silent), (True, True))
 
     def test_slow_headers(self) -> None:
-        """Bytes now and then don't hold it: there is one deadline for all of the headers (H15)."""
+        """There is one deadline for all of the headers, whatever comes in meanwhile (H15)."""
         client = self.connect()
         self.reactor.run_for(10)
         for _ in range(9):
@@ -421,7 +424,7 @@ class ConnectionTests(EdgeCase):
         self.assertTrue(client.lingers)
 
     def test_slow_body(self) -> None:
-        """A body has a grace, and beyond it a rate to keep (H15)."""
+        """A body has a grace period, and must then keep the minimum rate (H15)."""
         body = b"x" * LIMIT * 10
         client = self.connect().send(post(b"", Content_Length=str(len(body))).replace(b"POST / ", b"POST /else "))
         began = self.reactor.seconds()
@@ -435,14 +438,14 @@ class ConnectionTests(EdgeCase):
         self.assertIn(self.reactor.seconds() - began, (BODY_GRACE + 10, BODY_GRACE + 11))
 
     def test_slow_after_a_fast_one(self) -> None:
-        """Each body is judged by itself."""
+        """A fast body doesn't make up for a slow one after it."""
         client = self.connect().send(message("PUT", "/", b"x" * 60_000) + post()[:-10])
         client.transport.clear()
         self.reactor.run_for(BODY_GRACE + 1)
         self.assert_problem(client.reply(), 408, "too_slow")
 
     def test_fast_enough_body(self) -> None:
-        """A body that keeps the rate may take as long as it takes."""
+        """A body that keeps the rate may take long."""
         body = form(photo=photo_of(LIMIT)) + b"x" * 60_000
         client = self.connect().send(post(b"", Content_Length=str(len(body))))
         for start in range(0, len(body), self.min_rate):
@@ -452,14 +455,14 @@ class ConnectionTests(EdgeCase):
         self.assertEqual(client.reply().code, 202)
 
     def test_very_many_in_one_piece(self) -> None:
-        """As many requests as fit into what is read at a time are all answered."""
+        """As many requests as fit into one read all get their responses."""
         one = message("OPTIONS", "/")
         count = 65536 // len(one)
         replies = self.connect().send(one * count).replies()
         self.assertEqual([reply.code for reply in replies], [204] * count)
 
     def test_slow_upload(self) -> None:
-        """An upload that stops leaves nothing, be it staged in memory or in a file (H15, H16)."""
+        """An upload that stops leaves nothing, staged in memory or in a file (H15, H16)."""
         for most, files in ((intake.SMALL_UPLOAD, 0), (0, 1)):
             self.patch(intake, "SMALL_UPLOAD", most)
             client = self.connect().send(post()[:-20])
@@ -470,7 +473,7 @@ class ConnectionTests(EdgeCase):
             self.assert_nothing_kept()
 
     def test_no_deadline_for_us(self) -> None:
-        """However long the answer takes us, the client isn't blamed for it."""
+        """There is no deadline while the client waits for us."""
         task = self.accepted()
         client = self.connect().send(get(task, Prefer="wait=60"))
         self.reactor.run_for(59)
@@ -479,7 +482,7 @@ class ConnectionTests(EdgeCase):
         self.assertEqual(client.reply().code, 202)
 
     def test_late_timer(self) -> None:
-        """A deadline that was put off after its timer was set holds all the same."""
+        """A deadline that moved after its timer was set is kept all the same."""
         client = self.connect()
         self.reactor.run_for(HEADER_TIMEOUT - 1)
         client.send(get(5))
@@ -490,7 +493,7 @@ class ConnectionTests(EdgeCase):
         self.assertTrue(client.closed)
 
     def test_one_timer(self) -> None:
-        """However many requests, a connection has one timer."""
+        """A connection has one timer, however many requests it serves."""
         client = self.connect()
         for _ in range(10):
             client.send(get(5))
@@ -499,7 +502,7 @@ class ConnectionTests(EdgeCase):
         self.assertEqual(self.reactor.getDelayedCalls(), [])
 
     def test_gone_in_mid_upload(self) -> None:
-        """A client that leaves, wherever in its request, leaves no row, no file and no upload (H16)."""
+        """A client that leaves anywhere in its request leaves no row, no file and no active upload (H16)."""
         data = post(form(photo=photo_of(300)))
         for length in [*range(0, len(data), 7), len(data) - 1]:
             client = self.connect().send(data[:length])
@@ -509,7 +512,7 @@ class ConnectionTests(EdgeCase):
         self.assert_nothing_kept()
 
     def test_lingers(self) -> None:
-        """A refused client may go on sending for a while, to read the answer and no reset."""
+        """A refused client may go on sending for a while, so that it reads the response and not a reset."""
         client = self.connect().send(post(b"", Content_Length="99999999999"))
         self.assertTrue(client.lingers)
         client.send(b"x" * 1000, SECOND)
@@ -520,8 +523,8 @@ class ConnectionTests(EdgeCase):
         self.reactor.run_for(0.1)
         self.assertTrue(client.aborted)
 
-    def test_lingers_for_so_many_bytes(self) -> None:
-        """But not for all that it may send."""
+    def test_lingers_up_to_a_size(self) -> None:
+        """A refused client that sends too much is cut off."""
         self.patch(channel, "LINGER_BYTES", 10_000)
         client = self.connect().send(post(b"", Content_Length="99999999999"))
         client.send(b"x" * 10_000)
@@ -530,7 +533,7 @@ class ConnectionTests(EdgeCase):
         self.assertTrue(client.aborted)
 
     def test_refused_while_paused(self) -> None:
-        """A client that was held up is read again, so that its end is seen."""
+        """A paused client is read again when it is refused, so that its end is seen."""
         client = self.connect()
         client.protocol.pauseProducing()
         self.assertFalse(client.reads)
@@ -538,7 +541,7 @@ class ConnectionTests(EdgeCase):
         self.assertTrue(client.reads)
 
     def test_half_closed(self) -> None:
-        """A client that sends no more gets the answers to what it has asked, and the connection is closed."""
+        """A client that closes its direction gets its responses, and then the connection is closed."""
         task = self.accepted()
         for data in (get(5), get(5) + get(6, "HEAD"), get(5) + get(6) * 30):
             client = self.connect().send(data)
@@ -554,7 +557,7 @@ class ConnectionTests(EdgeCase):
         self.assertTrue(client.closed)
 
     def test_half_closed_in_mid_request(self) -> None:
-        """One that ends in the middle of a request has gone (H16)."""
+        """A client that closes its direction in the middle of a request has gone (H16)."""
         data = post()
         for length in (0, 5, 40, len(data) - 100, len(data) - 1):
             client = self.connect().send(data[:length]).end_input()
@@ -567,7 +570,7 @@ class ConnectionTests(EdgeCase):
         self.assert_nothing_kept()
 
     def test_half_closed_while_waiting(self) -> None:
-        """One that may have gone isn't waited with for long."""
+        """A long poll of a client that closed its direction soon ends: it may have gone."""
         task = self.accepted()
         for wait, aborted in ((LINGER_TIMEOUT - 1, False), (60, True)):
             client = self.connect().send(get(task, Prefer=f"wait={wait:.0f}")).end_input()
@@ -577,52 +580,52 @@ class ConnectionTests(EdgeCase):
             client.leave()
 
     def test_half_closed_when_refused(self) -> None:
-        """One that was refused and has read it, needs no more time."""
+        """A refused client that closes its direction has read the response, and is closed."""
         client = self.connect().send(b"junk\r\n\r\n")
         self.assertTrue(client.end_input().closed)
         self.assertFalse(client.aborted)
 
     def test_whole_close(self) -> None:
-        """Where one direction can't be closed, both are."""
+        """A transport that can't close one direction is closed whole."""
         client = self.connect(WholeTransport()).send(b"junk\r\n\r\n")
         self.assert_problem(client.reply(), 400, "bad_request")
         self.assertTrue(client.closed)
 
 
-class CapTests(EdgeCase):
-    """As many connections as are allowed."""
+class LimitTests(EdgeCase):
+    """The limit on connections."""
 
     max_connections = 3
 
-    def test_turned_away(self) -> None:
-        """One more is answered 503 and closed, and doesn't hold the others up."""
+    def test_refused(self) -> None:
+        """A connection past the limit gets 503 and is closed; the others aren't affected."""
         clients = [self.connect() for _ in range(3)]
         self.assertEqual(self.site.connections, 3)
-        away = self.connect()
-        self.assert_problem(away.reply(), 503, "too_many_connections")
-        self.assertEqual(away.reply().get("Retry-After"), "5")
-        self.assertTrue(away.lingers)
-        away.send(get(5))
-        self.assertEqual((len(away.replies()), self.site.connections), (1, 3))
+        refused = self.connect()
+        self.assert_problem(refused.reply(), 503, "too_many_connections")
+        self.assertEqual(refused.reply().get("Retry-After"), "5")
+        self.assertTrue(refused.lingers)
+        refused.send(get(5))
+        self.assertEqual((len(refused.replies()), self.site.connections), (1, 3))
         self.assertEqual(clients[0].send(get(5)).reply().code, 404)
         clients[1].leave()
         self.assertEqual(self.connect().send(get(5)).reply().code, 404)
         self.assertIn(b'merlind_http_requests_total{code="503",method="other"} 1.0', self.metrics.exposition())
 
     def test_cut_off(self) -> None:
-        """Who was turned away and stays is cut off."""
+        """A refused connection that stays is cut off."""
         for _ in range(3):
             self.connect()
-        away = self.connect()
-        self.assertTrue(verifyObject(ITransport, away.transport))
-        self.assertFalse(away.closed)
+        refused = self.connect()
+        self.assertTrue(verifyObject(ITransport, refused.transport))
+        self.assertFalse(refused.closed)
         self.reactor.run_for(1)
-        self.assertTrue(away.aborted)
-        away.leave()
+        self.assertTrue(refused.aborted)
+        refused.leave()
         self.assertEqual(self.site.refused_connections, 0)
 
-    def test_too_many_turned_away(self) -> None:
-        """Past so many of them, no more are even answered."""
+    def test_closed_without_a_response(self) -> None:
+        """Past a number of refused connections, further ones are closed without a response."""
         self.patch(site, "MAX_REFUSED_CONNECTIONS", 2)
         clients = [self.connect() for _ in range(5)]
         self.assertIsNone(self.site.buildProtocol(None))
@@ -632,31 +635,31 @@ class CapTests(EdgeCase):
 
 
 class DrainTests(EdgeCase):
-    """The end."""
+    """The stop."""
 
     def test_nothing_open(self) -> None:
-        """Without connections it is over at once."""
+        """Without connections it is done at once."""
         self.assertEqual(fired(self.site.drain()), [None])
 
     def test_idle(self) -> None:
-        """Connections without a request are closed."""
+        """Idle connections are closed."""
         clients = [self.connect(), self.connect().send(get(5))]
-        over = fired(self.site.drain())
-        self.assertEqual(([client.closed for client in clients], over), ([True, True], []))
+        drained = fired(self.site.drain())
+        self.assertEqual(([client.closed for client in clients], drained), ([True, True], []))
         clients[0].leave(clean=True)
-        self.assertEqual(over, [])
+        self.assertEqual(drained, [])
         clients[1].leave(clean=True)
-        self.assertEqual(over, [None])
+        self.assertEqual(drained, [None])
 
-    def test_stays(self) -> None:
-        """One that won't go is cut off."""
+    def test_drain_cuts_off(self) -> None:
+        """A client that doesn't close its side is cut off."""
         client = self.connect()
         self.site.drain()
         self.reactor.run_for(LINGER_TIMEOUT)
         self.assertTrue(client.aborted)
 
     def test_busy(self) -> None:
-        """Requests in hand get their answers, and the connections close with them."""
+        """Requests that have begun get their responses, and the connections close with them."""
         data = post()
         upload = self.connect().send(data[:-30])
         headers = self.connect().send(get(5)[:-10])
@@ -664,7 +667,7 @@ class DrainTests(EdgeCase):
         task = self.accepted("Bo")
         self.clients[-1].leave()
         waiting = self.connect().send(get(task, Prefer="wait=10"))
-        over = fired(self.site.drain())
+        drained = fired(self.site.drain())
         self.assertEqual([client.closed for client in (upload, headers, line, waiting)], [False] * 4)
         upload.send(data[-30:] + get(5))
         headers.send(get(5)[-10:])
@@ -674,26 +677,26 @@ class DrainTests(EdgeCase):
             self.assertEqual((client.reply().code, client.reply().get("Connection")), (code, "close"))
             self.assertTrue(client.closed)
             client.leave(clean=True)
-        self.assertEqual(over, [None])
+        self.assertEqual(drained, [None])
 
     def test_twice(self) -> None:
-        """Asked again, it is still done just once."""
+        """A second drain fires too."""
         client = self.connect()
         self.site.drain()
-        over = fired(self.site.drain())
+        drained = fired(self.site.drain())
         client.leave(clean=True)
-        self.assertEqual(over, [None])
+        self.assertEqual(drained, [None])
 
 
 class FaultTests(EdgeCase):
-    """Faults of our own, where photos are staged in files."""
+    """Faults of our own, with photos staged in files."""
 
     def setUp(self) -> None:
         super().setUp()
         self.patch(intake, "SMALL_UPLOAD", 0)
 
-    def test_unforeseen(self) -> None:
-        """Its traceback is for the log alone; the client gets 500, and the connection goes on."""
+    def test_unexpected_error(self) -> None:
+        """An unexpected error is 500; the log alone has the traceback, and the connection stays open."""
         self.patch(self.core.results, "find", lambda task_id: fail(RuntimeError("a secret")))
         for question in (get(5), get(5, Prefer="wait=1")):
             client = self.connect().send(question + message("OPTIONS", "/"))
@@ -705,33 +708,33 @@ class FaultTests(EdgeCase):
             self.assertEqual(failure.getErrorMessage(), "a secret")
 
     def test_unwritable(self) -> None:
-        """A photo that can't be written is refused, and the reason logged."""
+        """A photo that can't be written is refused, and the reason is logged."""
         lines = LogLines.of(self).lines
-        self.patch(spool.os, "open", failing(errno.ENOSPC))
+        self.patch(os, "open", failing(errno.ENOSPC))
         reply = self.ask(post())
         self.assert_problem(reply, 503, "storage")
         self.assertEqual(reply.get("Retry-After"), "5")
         self.assertIn("a photo could not be written: No space left on device", lines)
 
     def test_half_written(self) -> None:
-        """Nothing stays of a photo that the disk took a part of."""
+        """Nothing stays of a photo that was written in part."""
         client = self.connect().send(post(form(photo=photo_of(1000)))[:-500])
         self.assertEqual(len(self.core.files()), 1)
-        self.patch(spool.os, "write", failing(errno.EIO))
+        self.patch(os, "write", failing(errno.EIO))
         self.assert_problem(client.send(b"x" * 100).reply(), 503, "storage")
         self.assertEqual(self.core.files(), [])
 
     def test_not_removed(self) -> None:
-        """Where a photo can't even be removed, the client is answered and its room given back all the same."""
+        """If a photo can't even be removed, the client gets its response and the reservation is closed."""
         lines = LogLines.of(self).lines
         data = post(form(photo=photo_of(1000)))
         clients = [self.connect().send(data[:-500]) for _ in range(2)]
-        unlink = spool.os.unlink
-        self.patch(spool.os, "unlink", failing(errno.EROFS))
+        unlink = os.unlink
+        self.patch(os, "unlink", failing(errno.EROFS))
         clients[1].leave()
         self.reactor.run_for(BODY_GRACE + 2)
         self.assert_problem(clients[0].reply(), 408, "too_slow")
         self.assertEqual(self.core.intake.active_uploads, 0)
         self.assertEqual(lines.count("a photo could not be removed: Read-only file system"), 2)
-        self.patch(spool.os, "unlink", unlink)
+        self.patch(os, "unlink", unlink)
         self.core.spool.prepare()

@@ -1,4 +1,4 @@
-"""Streams of bytes that are nearly HTTP: whatever comes, nothing escapes, nothing is logged, nothing stays."""
+"""Bytes that are nearly HTTP: whatever comes in, no exception escapes, nothing is logged as an error, nothing stays."""
 
 import itertools
 
@@ -10,7 +10,7 @@ from tests.unit.support import JPEG
 from tests.unit.web.support import BOUNDARY, EdgeCase, checked, chunked, form, get, message, photo_of, post
 
 STATUSES = {100, 200, 202, 204, 400, 404, 405, 408, 411, 413, 414, 415, 422, 431, 503}
-"""Every status that a client can bring about; 500 is not among them."""
+"""The statuses that a client can cause; 500 is not among them."""
 
 REQUESTS = [
     get(1),
@@ -29,7 +29,7 @@ REQUESTS = [
     post(form("x" * 300), Prefer="wait=1"),
     post().replace(b"HTTP/1.1", b"HTTP/1.0"),
 ]
-"""What is right, or refused as it should be."""
+"""Requests that are accepted, or refused for a reason."""
 
 PIECES = [
     b"\r",
@@ -66,12 +66,12 @@ PIECES = [
     b"y" * 17000,
     JPEG,
 ]
-"""What is put into it in the wrong place."""
+"""What is inserted in the wrong place."""
 
 
 @st.composite
 def streams(draw: st.DrawFn) -> list[bytes]:
-    """Some requests, spoilt or not, in pieces."""
+    """Some requests, damaged or not, in pieces."""
     data = b"".join(draw(st.lists(st.sampled_from(REQUESTS), min_size=1, max_size=4)))
     for _ in range(draw(st.sampled_from((2, 1, 0, 3, 5)))):
         place, length = draw(st.integers(0, len(data))), draw(st.sampled_from([0, 1, 2, 8, 60, 600]))
@@ -98,7 +98,7 @@ class FuzzTests(EdgeCase):
     @checked
     @given(streams(), st.sampled_from(["wait", "leave", "end", "drip"]))
     def test_any_stream(self, pieces: list[bytes], ending: str) -> None:
-        """Every answer is one that is known, and the connection ends with nothing in hand and no timer set."""
+        """Every status is a known one, and the connection ends with no upload, no long poll and no timer left."""
         timers = len(self.reactor.getDelayedCalls())
         client = self.connect()
         if ending == "drip":
@@ -122,7 +122,7 @@ class FuzzTests(EdgeCase):
 
 
 def statuses(data: bytes) -> list[int]:
-    """The status of each answer. Which of them answers a HEAD isn't known: what has no body may be one."""
+    """The status of each response. A response without a body may belong to a HEAD."""
     codes = []
     while data:
         head, separator, data = data.partition(b"\r\n\r\n")

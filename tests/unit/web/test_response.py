@@ -1,4 +1,4 @@
-"""Answers as bytes."""
+"""Responses as bytes."""
 
 import re
 import time
@@ -10,14 +10,14 @@ from merlind.web.response import ALLOW, Response, json_response, problem, retry_
 from tests.unit.web.support import read_replies
 
 CODES = (200, 202, 204, 400, 404, 405, 408, 411, 413, 414, 415, 422, 429, 431, 500, 501, 503)
-"""Every status that is ever answered."""
+"""Every status that merlind ever responds with."""
 
 
-class AnswerTests(SynchronousTestCase):
+class ResponseTests(SynchronousTestCase):
     """What goes over the wire."""
 
     def test_bytes(self) -> None:
-        """Byte for byte."""
+        """A response is these bytes."""
         data = json_response(202, {"a": None}, (b"X", b"y")).to_bytes()
         self.assertEqual(
             re.sub(rb"Date: [^\r]+", b"Date: now", data),
@@ -33,24 +33,24 @@ class AnswerTests(SynchronousTestCase):
         )
 
     def test_close(self) -> None:
-        """The connection's end is announced."""
+        """A response says when the connection closes."""
         self.assertIn(b"\r\nConnection: close\r\n\r\n{", json_response(200, {}).to_bytes(close=True))
         self.assertNotIn(b"Connection", json_response(200, {}).to_bytes())
 
     def test_head(self) -> None:
-        """All but the body."""
+        """The response to a HEAD lacks the body, and only that."""
         whole = json_response(200, {"a": 1})
         self.assertEqual(whole.to_bytes(head=True), whole.to_bytes().removesuffix(b'{"a":1}'))
 
     def test_no_content(self) -> None:
-        """A 204 has neither a body nor a length (RFC 9110, 8.6)."""
+        """A 204 has neither a body nor a length (RFC 9110, section 8.6)."""
         (reply,) = read_replies(Response(204).to_bytes())
         self.assertEqual(
             (reply.code, reply.body, reply.get("Content-Length"), reply.get("Content-Type")), (204, b"", None, None)
         )
 
     def test_reasons(self) -> None:
-        """Every status has its name (RFC 9110, 15)."""
+        """Every status has its reason (RFC 9110, section 15)."""
         names = {code: read_replies(Response(code).to_bytes())[0].reason for code in CODES}
         self.assertEqual(
             (names[408], names[413], names[422], names[429], names[431]),
@@ -65,23 +65,23 @@ class AnswerTests(SynchronousTestCase):
         self.assertNotIn("Unknown Status", names.values())
 
     def test_with_header(self) -> None:
-        """One more, in another answer."""
+        """A response with one more header is another response."""
         first = json_response(200, {}, (b"A", b"1"))
         second = first.with_header(b"B", b"2")
         self.assertEqual((first.headers, second.headers), (((b"A", b"1"),), ((b"A", b"1"), (b"B", b"2"))))
         self.assertEqual((second.code, second.body, second.content_type), (first.code, first.body, first.content_type))
 
     def test_no_infinity(self) -> None:
-        """What JSON has no word for is never sent."""
+        """A number that JSON doesn't have is never sent."""
         for value in (float("nan"), float("inf")):
             self.assertRaises(ValueError, json_response, 200, {"result": value})
 
     def test_ascii(self) -> None:
-        """Any text is sent in ASCII."""
+        """Text is escaped to ASCII."""
         self.assertEqual(json_response(200, {"detail": "é\U0001f600\n"}).body, b'{"detail":"\\u00e9\\ud83d\\ude00\\n"}')
 
     def test_date(self) -> None:
-        """It is made anew when a second has passed (RFC 9110, 6.6.1)."""
+        """The Date is the current second (RFC 9110, section 6.6.1)."""
         now = 1_800_000_000.9
         self.patch(time, "time", lambda: now)
         (reply,) = read_replies(Response(204).to_bytes())
@@ -97,7 +97,7 @@ class ProblemTests(SynchronousTestCase):
     """Errors (RFC 9457)."""
 
     def test_problem(self) -> None:
-        """Its members, and what else goes with it."""
+        """A problem has these members, this type, and the headers that it was given."""
         (reply,) = read_replies(problem(405, "no_way", "not this way", (b"Allow", ALLOW)).to_bytes())
         self.assertEqual(
             reply.json,
@@ -113,11 +113,11 @@ class ProblemTests(SynchronousTestCase):
         self.assertEqual(reply.get("Allow"), "GET, HEAD, POST, DELETE, OPTIONS")
 
     def test_unavailable(self) -> None:
-        """503 says when to come again."""
+        """A 503 says when to try again."""
         self.assertEqual(unavailable("a", "b").headers, ((b"Retry-After", b"5"),))
         self.assertEqual(unavailable("a", "b", 9.5).headers, ((b"Retry-After", b"10"),))
 
     def test_retry_after(self) -> None:
-        """Whole seconds, of at least one."""
+        """Retry-After is in whole seconds, at least one."""
         for seconds, text in ((0.0, b"1"), (0.01, b"1"), (1.0, b"1"), (1.01, b"2"), (2.0, b"2"), (3600.0, b"3600")):
             self.assertEqual(retry_after(seconds), (b"Retry-After", text))

@@ -98,7 +98,7 @@ class ShortWayTests(EdgeCase):
         """A GET for one task takes the short way, whether memory has the task or not, and whatever its headers."""
         for headers in HEADERS:
             for task, code in zip(self.tasks, (200, 200, 202, 404), strict=True):
-                self.assertEqual(self.ask(get(task, **headers)).code, code)
+                self.assertEqual(self.ask(get(task, "GET", **headers)).code, code)
         self.assertEqual(self.routed, [])
 
     def test_other_requests_are_routed(self) -> None:
