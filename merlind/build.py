@@ -90,7 +90,7 @@ def build(
     queue = TaskQueue(policy)
     results = Results(store, queue, counts)
     agent = KeepAliveAgent(reactor, upstream_url)
-    upstream = MerlinfaceClient(reactor, clock, agent, upstream_url, photos, metrics, settings.upstream_timeout)
+    upstream = MerlinfaceClient(reactor, clock, agent, photos, metrics, settings.upstream_timeout)
     breaker = Breaker(settings.upstream_concurrency, settings.poll_interval, jitter)
     scheduler = Scheduler(reactor, clock, store, queue, upstream, policy, breaker, results.on_transition)
     limits = Limits(settings.max_pending, settings.min_free_bytes, settings.max_uploads, settings.max_upload_bytes)

@@ -13,14 +13,14 @@ class Metrics:
     def __init__(self) -> None:
         registry = self._registry = CollectorRegistry()
         self._requests = Counter(
-            "merlind_http_requests", "Answers on the public listener.", ["method", "code"], registry=registry
+            "merlind_http_requests", "Responses on the public listener.", ["method", "code"], registry=registry
         )
-        self._exchanges = Counter(
-            "merlind_upstream_requests", "Exchanges with the upstream.", ["kind", "outcome"], registry=registry
+        self._upstream_requests = Counter(
+            "merlind_upstream_requests", "Requests to the upstream.", ["kind", "outcome"], registry=registry
         )
-        self._exchange_seconds = Histogram(
+        self._upstream_seconds = Histogram(
             "merlind_upstream_request_seconds",
-            "How long an exchange took.",
+            "Duration of a request to the upstream.",
             ["kind"],
             buckets=_LATENCIES,
             registry=registry,
@@ -32,7 +32,7 @@ class Metrics:
             registry=registry,
         )
         # prometheus_client takes longer to find the child of some labels than to count in it.
-        self._exchange_children: dict[tuple[str, str], tuple[Counter, Histogram]] = {}
+        self._upstream_children: dict[tuple[str, str], tuple[Counter, Histogram]] = {}
         self._request_children: dict[tuple[bytes, int], Counter] = {}
 
     def request(self, method: bytes, code: int) -> None:
@@ -45,12 +45,12 @@ class Metrics:
                 self._request_children[method, code] = child
         child.inc()
 
-    def exchange(self, kind: str, outcome: str, seconds: float) -> None:
+    def upstream_request(self, kind: str, outcome: str, seconds: float) -> None:
         """Count a request to the upstream that took ``seconds``."""
-        children = self._exchange_children.get((kind, outcome))
+        children = self._upstream_children.get((kind, outcome))
         if children is None:
-            children = self._exchanges.labels(kind, outcome), self._exchange_seconds.labels(kind)
-            self._exchange_children[kind, outcome] = children
+            children = self._upstream_requests.labels(kind, outcome), self._upstream_seconds.labels(kind)
+            self._upstream_children[kind, outcome] = children
         children[0].inc()
         children[1].observe(seconds)
 

@@ -1,194 +1,170 @@
-"""The HTTP/1.1 agent that the upstream's client uses: keeps connections, and bounds every answer before it is believed.
+"""The HTTP/1.1 agent for one server: keeps idle connections, and bounds every response.
 
-One small agent in place of Twisted's, for two reasons. A poll is most of what merlind sends, and costs a third of what
-it does through the general one. And nothing of an answer is unbounded here: it is read whole, headers and body, up to
-MAX_ANSWER bytes; no encoding is undone, no cookie kept, no redirect followed, no request sent twice.
+It stands in place of Twisted's Agent for two reasons. Polls are most of the requests, and this one sends a poll for a
+third of the CPU time. And no response can grow: head and body are read whole, up to MAX_RESPONSE bytes. It keeps no
+cookies, follows no redirects, and sends no request twice.
 """
 
 from collections.abc import Sequence
-from functools import cached_property
 from typing import Any
 from urllib.parse import urlsplit
 
-from twisted.internet.defer import Deferred, DeferredList, succeed
-from twisted.internet.interfaces import IDelayedCall, IReactorTime, IStreamClientEndpoint
-from twisted.internet.protocol import Factory, Protocol, connectionDone
+from twisted.internet.defer import CancelledError, Deferred, DeferredList
+from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
+from twisted.internet.error import ConnectingCancelledError
+from twisted.internet.interfaces import IDelayedCall, IProtocol, IReactorTime, IStreamClientEndpoint
+from twisted.internet.protocol import Factory
+from twisted.internet.ssl import optionsForClientTLS
 from twisted.python.failure import Failure
-from twisted.web.iweb import IBodyProducer
+from twisted.web.client import ResponseDone
+from twisted.web.http_headers import Headers
+from twisted.web.iweb import UNKNOWN_LENGTH, IAgent, IBodyProducer, IResponse
+from zope.interface import implementer
 
-from merlind.upstream.response_parser import BadResponse, ResponseParser, UpstreamResponse
+from merlind.upstream.connection import Connection, ConnectionState
+from merlind.upstream.response_parser import UpstreamResponse
 
 IDLE_TIMEOUT = 15.0
-"""Seconds after which an idle connection is closed: before a server does, so that no request meets its end."""
+"""Seconds after which an idle connection is closed: sooner than servers do, so that no request meets a closing one."""
+
+_PORTS = {"http": 80, "https": 443}
+_OURS = frozenset({b"accept-encoding", b"connection", b"content-length", b"host", b"transfer-encoding"})
+"""The header fields that the agent sets by itself, whatever it is given."""
 
 
-class OutcomeUnknown(Exception):
-    """The connection ended under a request: whether the upstream took it, only the upstream knows."""
+class NoConnection(Exception):
+    """No connection could be made; the message is the name of the error that prevented it."""
 
 
+@implementer(IAgent)
 class KeepAliveAgent:
-    """Exchanges with the server of one URL."""
+    """Sends requests to ``url``, and to nothing else.
+
+    ``send`` takes a prepared request. ``request`` makes it an agent that treq can use.
+    """
 
     def __init__(self, reactor: Any, url: str) -> None:
         self._reactor: IReactorTime = reactor
-        self._url = url
-        self._factory = Factory.forProtocol(_Connection)
+        self._endpoint = _endpoint_for(reactor, url)
+        self._factory = Factory.forProtocol(Connection)
         self._factory.noisy = False
-        self._idle: list[_Connection] = []
+        self._open: set[Connection] = set()
+        self._idle: list[Connection] = []
         self._reaper: IDelayedCall | None = None
         parts = urlsplit(url)
+        self.url = url
         self.target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         self.host = parts.netloc.rpartition("@")[2]
 
-    @cached_property
-    def _endpoint(self) -> IStreamClientEndpoint:
-        return _endpoint_for(self._reactor, self._url)
+    def send(self, head: Sequence[bytes], body: IBodyProducer | None = None) -> "Deferred[UpstreamResponse]":
+        """Send a request: ``head``, which may contain all of it, and then what ``body`` produces.
 
-    def load(self) -> None:
-        """Get ready to connect now, and not with the first exchange."""
-        self._endpoint  # noqa: B018
-
-    def exchange(self, request: Sequence[bytes], body: IBodyProducer | None = None) -> "Deferred[UpstreamResponse]":
-        """Send a request, all that there is of it in memory and then what ``body`` produces, and read its answer whole.
-
-        Fails with OutcomeUnknown, BadAnswer, or what kept the connection from being made. Cancelling it closes the
-        connection.
+        Fires with the complete response. Fails with NoConnection, OutcomeUnknown, BadResponse, or as the body does.
+        Cancelling it closes the connection.
         """
         while self._idle:
             connection = self._idle.pop()
-            if connection.usable:
-                return self._send(connection, request, body)
+            if connection.state is ConnectionState.IDLE:
+                return self._send(connection, head, body)
         connecting: Deferred[Any] = self._endpoint.connect(self._factory)
-        return connecting.addCallback(self._send, request, body)
+        connecting.addCallbacks(self._connected, _not_connected)
+        return connecting.addCallback(self._send, head, body)
+
+    def request(
+        self, method: bytes, uri: bytes, headers: Headers | None = None, bodyProducer: IBodyProducer | None = None
+    ) -> "Deferred[IResponse]":
+        """Send a request with a body of known length to our URL: ``uri`` is ignored. Fires and fails as ``send`` does.
+
+        The response is complete, and has no header but Retry-After: nothing that treq could decode, keep or follow.
+        """
+        if bodyProducer is None or bodyProducer.length == UNKNOWN_LENGTH:
+            raise ValueError("a body of known length is needed")
+        lines = [
+            b"%s %s HTTP/1.1" % (method, self.target.encode("ascii")),
+            b"Host: " + self.host.encode("ascii"),
+            b"Accept-Encoding: identity",
+            b"Content-Length: %d" % bodyProducer.length,
+        ]
+        for name, values in (headers or Headers()).getAllRawHeaders():
+            if name.lower() not in _OURS:
+                lines += [name + b": " + value for value in values]
+        response: Deferred[Any] = self.send((b"\r\n".join(lines) + b"\r\n\r\n",), bodyProducer)
+        return response.addCallback(_CompleteResponse)
+
+    def _connected(self, connection: Connection) -> Connection:
+        self._open.add(connection)
+        connection.closed.addBoth(lambda _: self._open.discard(connection))
+        return connection
 
     def _send(
-        self, connection: "_Connection", request: Sequence[bytes], body: IBodyProducer | None
+        self, connection: Connection, head: Sequence[bytes], body: IBodyProducer | None
     ) -> "Deferred[UpstreamResponse]":
-        return connection.send(request, body).addCallback(self._answered, connection)
+        return connection.send(head, body).addCallback(self._responded, connection)
 
-    def _answered(self, answer: UpstreamResponse, connection: "_Connection") -> UpstreamResponse:
-        if connection.usable:
+    def _responded(self, response: UpstreamResponse, connection: Connection) -> UpstreamResponse:
+        if connection.state is ConnectionState.IDLE:
             connection.idle_since = self._reactor.seconds()
             self._idle.append(connection)
             if self._reaper is None:
                 self._reaper = self._reactor.callLater(IDLE_TIMEOUT, self._reap)
-        return answer
+        return response
 
     def _reap(self) -> None:
-        """Close what was idle for too long; the longest idle stand first."""
+        """Close the connections that have been idle for too long: they stand first."""
         self._reaper = None
         now = self._reactor.seconds()
         while self._idle and self._idle[0].idle_since + IDLE_TIMEOUT <= now:
-            self._idle.pop(0).close()
+            self._idle.pop(0).abort()
         if self._idle:
             self._reaper = self._reactor.callLater(self._idle[0].idle_since + IDLE_TIMEOUT - now, self._reap)
 
     def close(self) -> "Deferred[Any]":
-        """Close the idle connections; fires when they are."""
+        """Close all connections; fires when they are closed. Requests in flight fail with OutcomeUnknown."""
         if self._reaper is not None:
             self._reaper.cancel()
             self._reaper = None
-        idle, self._idle = self._idle, []
-        return DeferredList([connection.close() for connection in idle])
-
-
-class _Connection(Protocol):
-    """One connection, for one exchange at a time."""
-
-    transport: Any
-    idle_since = 0.0
-    _parser: ResponseParser | None = None
-    _done: "Deferred[UpstreamResponse] | None" = None
-    _body: IBodyProducer | None = None
-    _sending: "Deferred[None] | None" = None
-    _closed: "Deferred[None] | None" = None
-
-    def connectionMade(self) -> None:
-        self.usable = True
-        if hasattr(self.transport, "setTcpNoDelay"):
-            self.transport.setTcpNoDelay(True)
-
-    def send(self, request: Sequence[bytes], body: IBodyProducer | None) -> "Deferred[UpstreamResponse]":
-        """Send a request; fires with its answer."""
-        self._parser = ResponseParser()
-        done = self._done = Deferred(lambda _: self._abort())
-        self.transport.writeSequence(request)
-        if body is not None:
-            self._body = body
-            self.transport.registerProducer(body, True)
-            self._sending = body.startProducing(self.transport)
-            self._sending.addCallbacks(self._sent, self._not_sent)
-        return done
-
-    def _sent(self, _: None) -> None:
-        self._body = None
-        if self.transport is not None:
-            self.transport.unregisterProducer()
-
-    def _not_sent(self, failure: Failure) -> None:
-        self._end(failure)
-
-    def dataReceived(self, data: bytes) -> None:
-        if self._parser is None:
-            self._abort()  # nobody asked
-            return
-        try:
-            answer = self._parser.feed(data)
-        except BadResponse as error:
-            self._end(Failure(error))
-        else:
-            if answer is not None:
-                self._end(answer)
-
-    def connectionLost(self, reason: Failure = connectionDone) -> None:
-        self.usable = False
-        if self._parser is not None:
-            try:
-                self._end(self._parser.end())
-            except BadResponse:
-                self._end(Failure(OutcomeUnknown()))
-        if self._closed is not None:
-            self._closed.callback(None)
-
-    def _end(self, result: "UpstreamResponse | Failure") -> None:
-        """The exchange is over, well or not."""
-        done, self._done, self._parser = self._done, None, None
-        if isinstance(result, Failure) or self._body is not None:
-            self._abort()
-        elif not result.keep_alive:
-            self.usable = False
-            self.transport.loseConnection()
-        if done is not None and not done.called:
-            done.callback(result)
-
-    def _abort(self) -> None:
-        self.usable = False
-        self._parser = None
-        if self._body is not None:
-            body, self._body = self._body, None
-            self.transport.unregisterProducer()
-            body.stopProducing()
-        self.transport.abortConnection()
-
-    def close(self) -> "Deferred[None]":
-        """Close it; fires when it is."""
-        if not self.usable:
-            return succeed(None)
-        self.usable = False
-        self._closed = Deferred()
-        self.transport.loseConnection()
-        return self._closed
-
-
-_PORTS = {"http": 80, "https": 443}
+        self._idle.clear()
+        connections = list(self._open)
+        for connection in connections:
+            connection.abort()
+        # A caller who doesn't want to wait any longer cancels it, and with it all of these.
+        return DeferredList([connection.closed for connection in connections], consumeErrors=True)
 
 
 def _endpoint_for(reactor: Any, url: str) -> IStreamClientEndpoint:
-    # Imported with the first exchange, see listen.py.
-    from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
-    from twisted.internet.ssl import optionsForClientTLS
-
     parts = urlsplit(url)
     host = parts.hostname or ""
     endpoint: IStreamClientEndpoint = HostnameEndpoint(reactor, host, parts.port or _PORTS[parts.scheme])
     return wrapClientTLS(optionsForClientTLS(host), endpoint) if parts.scheme == "https" else endpoint
+
+
+def _not_connected(failure: Failure) -> Failure:
+    # Endpoints have an error of their own for it, which Deferred.addTimeout doesn't know.
+    if failure.check(CancelledError, ConnectingCancelledError):
+        return Failure(CancelledError())
+    return Failure(NoConnection(type(failure.value).__name__))
+
+
+@implementer(IResponse)
+class _CompleteResponse:
+    """An UpstreamResponse as treq wants it; its body is here already."""
+
+    version = (b"HTTP", 1, 1)
+    phrase = b""
+    request = None
+    previousResponse = None
+
+    def __init__(self, response: UpstreamResponse) -> None:
+        self.code = response.status
+        self.length = len(response.body)
+        self.headers = Headers()
+        if response.retry_after is not None:
+            self.headers.addRawHeader(b"Retry-After", response.retry_after.encode("latin-1"))
+        self._body = response.body
+
+    def deliverBody(self, protocol: IProtocol) -> None:
+        protocol.dataReceived(self._body)
+        protocol.connectionLost(Failure(ResponseDone()))
+
+    def setPreviousResponse(self, response: IResponse) -> None:
+        """There is none: no redirect is followed."""

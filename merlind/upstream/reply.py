@@ -1,6 +1,6 @@
-"""What an answer of the upstream means: pure functions from a status, headers and bytes to an outcome.
+"""What a response of the upstream means: pure functions from status, Retry-After and body to an outcome.
 
-The table is the contract's ("The upstream contract"). Nothing here raises for anything that an upstream can send.
+The rules are the table in docs/contract.md, "Upstream side". Nothing that an upstream can send makes them raise.
 """
 
 import json
@@ -14,62 +14,62 @@ from typing import Any
 from merlind.core.outcome import HandleExpired, Outcome, Pending, Rejected, Scored, TaskError, TransientError
 
 MAX_RETRY_ID = 512
-"""The longest retry_id that is believed, in characters."""
+"""The longest retry_id that is accepted, in characters."""
 
 MAX_RETRY_AFTER = 3600.0
-"""The longest wait that an upstream can ask for, in seconds: past it the value is clamped."""
+"""The longest wait that an upstream can ask for, in seconds; longer ones are clamped to it."""
 
 MAX_DETAIL = 300
-"""The most that is kept of what a refusal says, in characters."""
+"""How much is kept of the reason for a rejection, in characters."""
 
 _NUMBER = re.compile(r"-?(?:0|[1-9][0-9]{0,400})(?:\.[0-9]{1,400})?(?:[eE][+-]?[0-9]{1,5})?")
 _RETRY_ID = re.compile(rf"[\x21-\x7e]{{1,{MAX_RETRY_ID}}}")
-_REFUSALS = frozenset({400, 413, 415, 422})
-_GONE = frozenset({404, 410})
-_OURS = frozenset({401, 403, 404, 405, 410})
+_REJECTIONS = frozenset({400, 413, 415, 422})
+_EXPIRIES = frozenset({404, 410})
+_MISCONFIGURATIONS = frozenset({401, 403, 404, 405, 410})
 
 
 class _NotStrict(ValueError):
-    """JSON that a strict reader doesn't take."""
+    """JSON that a strict reader doesn't accept."""
 
 
 def interpret(polled: bool, status: int, body: bytes, retry_after: str | None, wall: float) -> Outcome:
-    """What the answer to an upload, or to a poll if ``polled``, means.
+    """Return what the response to an upload means, or to a poll if ``polled``.
 
-    ``retry_after`` is the header's value; ``wall`` the present time, in seconds since the epoch, to read a date by.
+    ``retry_after`` is the header's value, ``wall`` the present time in seconds since the epoch, to read a date by.
     """
     after = parse_retry_after(retry_after, wall)
     if 200 <= status < 300:
         return _interpret_body(polled, body, after)
-    if status in _REFUSALS:
+    if status in _REJECTIONS:
         return Rejected(TaskError(f"upstream_{status}", _detail(_object(body)) or f"the upstream answered {status}"))
-    if polled and status in _GONE:
+    if polled and status in _EXPIRIES:
         return HandleExpired()
-    return TransientError(f"http {status}", after, misconfigured=status in _OURS)
+    return TransientError(f"http {status}", after, misconfigured=status in _MISCONFIGURATIONS)
 
 
 def _interpret_body(polled: bool, body: bytes, after: float) -> Outcome:
-    answer = _object(body)
-    if answer is None:
+    reply = _object(body)
+    if reply is None:
         return TransientError("not json", after)
-    match answer.get("status"):
+    match reply.get("status"):
         case "ready" | "success":
-            result = _finite(answer.get("result"))
+            result = _finite(reply.get("result"))
             return TransientError("no finite result", after) if result is None else Scored(result)
         case "wait":
-            given = answer.get("retry_id")
+            given = reply.get("retry_id")
             retry_id = _retry_id(given)
             if retry_id is None and not (polled and given is None):
                 return TransientError("no usable retry_id", after)
             return Pending(retry_id, after)
         case "error":
-            return Rejected(TaskError("upstream_error", _detail(answer) or "the upstream refused it"))
+            return Rejected(TaskError("upstream_error", _detail(reply) or "the upstream refused it"))
         case _:
             return TransientError("unknown status", after)
 
 
 def _object(body: bytes) -> dict[str, Any] | None:
-    """The JSON object that ``body`` is, in strict UTF-8 without duplicate keys, NaN or infinity; or None."""
+    """Return the JSON object in ``body``, or None. Strict: UTF-8, no duplicate keys, no NaN or infinity."""
     try:
         parsed = _decoder.decode(body.decode("utf-8"))
     except (ValueError, RecursionError):
@@ -99,7 +99,7 @@ _decoder = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_no_consta
 
 
 def _finite(value: object) -> float | None:
-    """``value`` as a finite float if it is a number, or a string that is one in JSON's grammar."""
+    """Return ``value`` as a float if it is a finite number, or a string that is one in JSON's grammar; or None."""
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         return None
     if isinstance(value, str) and _NUMBER.fullmatch(value) is None:
@@ -112,6 +112,7 @@ def _finite(value: object) -> float | None:
 
 
 def _retry_id(value: object) -> str | None:
+    """Return a usable retry_id: an integer, or a string of printable ASCII that no path could be made of; or None."""
     if isinstance(value, int) and not isinstance(value, bool):
         value = str(value)
     if not isinstance(value, str) or _RETRY_ID.fullmatch(value) is None or "../" in value:
@@ -119,9 +120,9 @@ def _retry_id(value: object) -> str | None:
     return value
 
 
-def _detail(answer: Mapping[str, Any] | None) -> str:
-    """What ``errors`` says, on one line, shortened."""
-    errors = (answer or {}).get("errors")
+def _detail(reply: Mapping[str, Any] | None) -> str:
+    """Return what ``errors`` says, on one line of printable characters, shortened; or an empty string."""
+    errors = (reply or {}).get("errors")
     if isinstance(errors, str):
         errors = [errors]
     if not isinstance(errors, list):
@@ -132,7 +133,10 @@ def _detail(answer: Mapping[str, Any] | None) -> str:
 
 
 def parse_retry_after(value: str | None, wall: float) -> float:
-    """The seconds that a Retry-After asks for (RFC 9110, 10.2.3: seconds or a date), clamped; 0 if it is junk."""
+    """Return the wait that a Retry-After asks for, in seconds, clamped; 0 if it is neither a number nor a date.
+
+    ``wall`` is the present time in seconds since the epoch (RFC 9110, section 10.2.3).
+    """
     if value is None:
         return 0.0
     text = value.strip()
@@ -140,7 +144,7 @@ def parse_retry_after(value: str | None, wall: float) -> float:
         return min(float(text[:20]), MAX_RETRY_AFTER)
     try:
         date = parsedate_to_datetime(text)
-        # HTTP's dates are GMT, also in the obsolete form that doesn't say so.
+        # HTTP's dates are in GMT, also in the obsolete form that doesn't name the zone (RFC 9110, section 5.6.7).
         seconds = (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp() - wall
     except (ValueError, TypeError, IndexError, OverflowError):
         return 0.0

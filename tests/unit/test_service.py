@@ -283,7 +283,8 @@ class StartTests(ServiceCase):
         application = Application("merlind")
         other.setServiceParent(application)
         self.assertIs(application.getComponent(ILogObserver), observer)
-        self.assertIn(other, list(application))
+        services: Any = IService(application)
+        self.assertIn(other, list(services))
 
     def test_goes_on(self) -> None:
         """What was unfinished is worked on, what lies in the spool without a task goes, and time is not lost."""

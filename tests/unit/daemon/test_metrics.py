@@ -48,8 +48,8 @@ class MetricsTests(SynchronousTestCase):
     def test_exchanges(self) -> None:
         """Requests to the upstream are counted by kind and outcome, and timed by kind."""
         for kind, outcome, seconds in (("poll", "done", 0.5), ("poll", "wait", 0.25), ("upload", "done", 7.0)):
-            self.metrics.exchange(kind, outcome, seconds)
-        self.metrics.exchange("poll", "done", 0.25)
+            self.metrics.upstream_request(kind, outcome, seconds)
+        self.metrics.upstream_request("poll", "done", 0.25)
         self.assertEqual(
             sorted(self.lines("merlind_upstream_requests_total")),
             [

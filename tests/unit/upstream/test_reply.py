@@ -1,4 +1,4 @@
-"""What each answer of the upstream means: the contract's table and the battery's, row by row."""
+"""What each response of the upstream means: the tables of docs/contract.md and docs/battery.md, row by row."""
 
 import json
 import math
@@ -22,7 +22,7 @@ checked = settings(max_examples=200, deadline=None, derandomize=True, database=N
 
 
 def means(body: Any, status: int = 200, polled: bool = False, retry_after: str | None = None) -> Outcome:
-    """What an answer means; a body that isn't bytes is sent as JSON."""
+    """Interpret a response; a body that isn't bytes is sent as JSON."""
     content = body if isinstance(body, bytes) else json.dumps(body).encode()
     return interpret(polled, status, content, retry_after, EPOCH)
 
@@ -37,7 +37,7 @@ def set_zone(zone: str | None) -> None:
 
 
 def ready(result: str) -> bytes:
-    """The body of a finished one, its result in raw JSON."""
+    """The body of a finished task, with its result in raw JSON."""
     return b'{"status":"ready","result":%s}' % result.encode()
 
 
@@ -46,14 +46,14 @@ def wait(retry_id: Any, **more: Any) -> dict[str, Any]:
 
 
 class ReadyTests(SynchronousTestCase):
-    """Answers that hold a result."""
+    """Responses with a result."""
 
     def test_words(self) -> None:
-        """``ready`` as in the brief, ``success`` as seen live, with any 2xx, to an upload and to a poll."""
+        """Both ``ready`` and ``success`` mean a result, with any 2xx, to an upload and to a poll."""
         for word in ("ready", "success"):
             for status in SUCCESSES:
                 for polled in (False, True):
-                    answer = {"status": word, "result": 0.83, "errors": []}
+                    answer: dict[str, Any] = {"status": word, "result": 0.83, "errors": []}
                     self.assertEqual(means(answer, status, polled), Scored(0.83))
 
     def test_numbers(self) -> None:
@@ -76,7 +76,7 @@ class ReadyTests(SynchronousTestCase):
             self.assertIs(type(outcome.result), float)
 
     def test_not_numbers(self) -> None:
-        """Whatever else stands there is trouble."""
+        """Anything else in its place is a transient error."""
         for text in (
             "null", "true", "false", "[]", "[0.5]", "{}", '""', '"abc"', '"NaN"', '"Infinity"', '"1e999"', '"-1e999"',
             '"nan"', '"inf"', '" 0.5"', '"0.5 "', '"0x1"', '"1_0"', '"+1"', '".5"', '"1."', '"01"', '"١"', '"0.5\\n"',
@@ -86,12 +86,12 @@ class ReadyTests(SynchronousTestCase):
         self.assertEqual(means({"status": "ready"}), TransientError("no finite result"))
 
     def test_retry_after(self) -> None:
-        """Trouble with a result has the pause that was asked for."""
+        """A transient error over a bad result keeps the wait that was asked for."""
         self.assertEqual(means(ready("null"), retry_after="9"), TransientError("no finite result", 9.0))
 
 
 class WaitTests(SynchronousTestCase):
-    """Answers that ask for patience."""
+    """Responses that ask to wait."""
 
     def test_ids(self) -> None:
         """Strings of printable ASCII and integers are ids."""
@@ -102,7 +102,7 @@ class WaitTests(SynchronousTestCase):
                     self.assertEqual(means(wait(given_id, errors=[]), status, polled), Pending(retry_id))
 
     def test_unusable_ids(self) -> None:
-        """Anything else is trouble, to a poll too."""
+        """Anything else is a transient error, to a poll too."""
         for given_id in (
             "", "x" * (MAX_RETRY_ID + 1), "x" * 2**20, [], ["a"], {}, {"a": 1}, True, False, 0.5, "../", "a/../b", "é",
             "a b", "a\r\nb", "a\0", "\x7f", "\ud800", "a\n",
@@ -111,22 +111,22 @@ class WaitTests(SynchronousTestCase):
                 self.assertEqual(means(wait(given_id), polled=polled), TransientError("no usable retry_id"), given_id)
 
     def test_no_id(self) -> None:
-        """A poll's answer needs none, the one at hand goes on; an upload's does."""
+        """A poll's response needs none, the known one stays valid; an upload's does."""
         for answer in (wait(None), {"status": "wait"}):
             self.assertEqual(means(answer, polled=True), Pending(None))
             self.assertEqual(means(answer, polled=False), TransientError("no usable retry_id"))
 
     def test_retry_after(self) -> None:
-        """The pause that was asked for is handed on."""
+        """The wait that was asked for is passed on."""
         self.assertEqual(means(wait("a"), 202, retry_after="7"), Pending("a", 7.0))
         self.assertEqual(means(wait([]), 202, retry_after="7"), TransientError("no usable retry_id", 7.0))
 
 
-class RefusedTests(SynchronousTestCase):
-    """Answers that say no."""
+class RejectedTests(SynchronousTestCase):
+    """Responses that refuse a task."""
 
     def test_error(self) -> None:
-        """The word ``error`` with a 2xx refuses the one task, with what it said."""
+        """The word ``error`` with a 2xx rejects the one task, with what it said."""
         for polled in (False, True):
             for errors, detail in (
                 (["no face", "too dark"], "no face; too dark"),
@@ -141,7 +141,7 @@ class RefusedTests(SynchronousTestCase):
                 self.assertEqual(means(answer, polled=polled), Rejected(TaskError("upstream_error", detail)))
 
     def test_statuses(self) -> None:
-        """400, 413, 415 and 422 refuse, whatever their body."""
+        """400, 413, 415 and 422 reject, whatever their body."""
         for status in (400, 413, 415, 422):
             for polled in (False, True):
                 for body, detail in (
@@ -156,7 +156,7 @@ class RefusedTests(SynchronousTestCase):
                     )
 
     def test_shortened(self) -> None:
-        """Not everything is kept of what it said."""
+        """A long reason is shortened."""
         for errors in (["x" * 10_000], ["x" * 200] * 9, ["x"] * 10_000):
             outcome = means({"status": "error", "errors": errors})
             assert isinstance(outcome, Rejected)
@@ -168,15 +168,15 @@ class RefusedTests(SynchronousTestCase):
 
 
 class StatusTests(SynchronousTestCase):
-    """Answers whose status says it all."""
+    """Responses whose status says it all."""
 
-    def test_forgotten(self) -> None:
-        """404 and 410 to a retry_id mean that it is known no more."""
+    def test_expired(self) -> None:
+        """404 and 410 to a retry_id mean that the upstream no longer knows it."""
         for status in (404, 410):
             self.assertEqual(means(b"", status, polled=True), HandleExpired())
 
     def test_ours(self) -> None:
-        """Our side is set up wrongly: the task is kept, and it is told."""
+        """Statuses that say that our side is misconfigured keep the task."""
         for status in (401, 403, 404, 405, 410):
             self.assertEqual(
                 means(ready("0.5"), status, retry_after="5"),
@@ -187,7 +187,7 @@ class StatusTests(SynchronousTestCase):
             self.assertEqual(means(b"", status, polled=True), TransientError(f"http {status}", misconfigured=True))
 
     def test_theirs(self) -> None:
-        """Everything else is trouble of theirs, redirects among it, whatever the body."""
+        """Everything else is a transient error of theirs, redirects among it, whatever the body."""
         for status in (100, 199, 300, 301, 302, 307, 402, 406, 408, 418, 425, 429, 500, 501, 502, 503, 504, 599, 999):
             for polled in (False, True):
                 outcome = means(ready("0.5"), status, polled, "5")
@@ -195,10 +195,10 @@ class StatusTests(SynchronousTestCase):
 
 
 class GarbageTests(SynchronousTestCase):
-    """Answers that are no answers."""
+    """Responses that make no sense."""
 
     def test_not_json(self) -> None:
-        """What strict JSON doesn't allow is trouble, and raises nothing."""
+        """What strict JSON doesn't allow is a transient error, and raises nothing."""
         good = ready("0.5")
         for body in (
             b"",
@@ -230,8 +230,9 @@ class GarbageTests(SynchronousTestCase):
             self.assertEqual(means(body, retry_after="4"), TransientError("not json", 4.0), body[:60])
 
     def test_unknown_word(self) -> None:
-        """Only the words that are known."""
-        for word in ("READY", "done", "", None, 1, True, [], {}, ["ready"], "ready "):
+        """Any word but the known ones is a transient error."""
+        words: tuple[Any, ...] = ("READY", "done", "", None, 1, True, [], {}, ["ready"], "ready ")
+        for word in words:
             self.assertEqual(
                 means({"status": word, "result": 0.5}, retry_after="4"), TransientError("unknown status", 4.0)
             )
@@ -239,7 +240,7 @@ class GarbageTests(SynchronousTestCase):
 
 
 class RetryAfterTests(SynchronousTestCase):
-    """The header that asks for a pause."""
+    """The header that asks to wait."""
 
     def test_values(self) -> None:
         """Seconds or a date, clamped; junk asks for nothing."""
@@ -302,13 +303,13 @@ class InterpretTests(SynchronousTestCase):
     @checked
     @given(st.booleans(), st.integers(0, 1100) | st.just(200), bodies, st.none() | st.text(max_size=40))
     def test_anything(self, polled: bool, status: int, body: bytes, retry_after: str | None) -> None:
-        """It never raises, and what it hands on is within bounds."""
+        """It never raises, and what it returns is within bounds."""
         self.check(interpret(polled, status, body, retry_after, EPOCH))
 
     @checked
     @given(st.booleans(), answers)
     def test_any_answer(self, polled: bool, answer: dict[str, Any]) -> None:
-        """So with answers that look right."""
+        """So it is for responses that look right."""
         outcome = interpret(polled, 200, json.dumps(answer).encode(), None, EPOCH)
         self.check(outcome)
         if isinstance(outcome, Pending) and outcome.retry_id is None:
@@ -335,5 +336,5 @@ class InterpretTests(SynchronousTestCase):
     @checked
     @given(st.text(max_size=50), st.floats(-1e12, 1e12))
     def test_any_retry_after(self, value: str, wall: float) -> None:
-        """The pause is between none and the longest, at whatever time it is."""
+        """The wait is between none and the longest, whatever the time."""
         self.assertTrue(0 <= parse_retry_after(value, wall) <= MAX_RETRY_AFTER)
