@@ -42,7 +42,7 @@ class Gauges:
         self._oldest: float | None = None
 
     async def refresh(self) -> None:
-        """Look up what only the store knows; a store in trouble leaves the last value."""
+        """Look up what only the store knows; if it fails, the last value stays."""
         try:
             self._oldest = await self._store.oldest_unfinished()
         except (StoreUnavailable, StoreBroken):

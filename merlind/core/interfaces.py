@@ -164,7 +164,7 @@ class TaskStore(Protocol):
         """Leave nothing of what was erased in a log or a journal."""
 
     def drained(self) -> "Deferred[None]":
-        """Fire when no operation is waiting or under way."""
+        """Fire when no operation is waiting or running."""
 
 
 class Upstream(Protocol):
