@@ -1,5 +1,8 @@
 """One connection to the upstream: a state machine that carries one request at a time."""
 
+import fcntl
+import sys
+import termios
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
@@ -7,8 +10,9 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionDone
-from twisted.internet.interfaces import IPushProducer
+from twisted.internet.interfaces import IPushProducer, ISystemHandle
 from twisted.internet.protocol import Protocol, connectionDone
+from twisted.protocols.policies import ProtocolWrapper
 from twisted.python.failure import Failure
 from twisted.web.iweb import IBodyProducer
 from zope.interface import implementer
@@ -134,13 +138,13 @@ class Connection(Protocol):
     def _reusable(self, request: _Request, response: UpstreamResponse) -> bool:
         """Whether the next request may use this connection.
 
-        Never while a part of the request is still here: a server that responds early may read no further. What the
-        operating system has still to send is unknown to us, and a server that refuses a photo is the one that may not
-        read it to its end, so after an upload only a success counts.
+        Never while a part of the request is still on its way: a server that responds early may read no further. That
+        all of it has arrived doesn't mean that it was read: a server that refuses a photo may not have done so, and
+        after an upload only a success counts.
         """
         if self.state is not _RECEIVING or not response.keep_alive:
             return False
-        return request.body is None or 200 <= response.status < 300
+        return request.body is None or (200 <= response.status < 300 and not _unacknowledged(self.transport))
 
     def _fail(self, failure: Failure) -> None:
         request = self._end_request()
@@ -166,6 +170,23 @@ class Connection(Protocol):
     def _cancel(self, _: object) -> None:
         self._end_request()
         self._close()
+
+
+def _unacknowledged(transport: Any) -> int:
+    """Return how many sent bytes the peer's system has not acknowledged, or 0 where our system can't tell.
+
+    With its response, at the latest, a server acknowledges all that it has read (tcp(7), SIOCOUTQ).
+    """
+    while isinstance(transport, ProtocolWrapper):
+        transport = transport.transport  # TLS wraps the transport that has the socket
+    if not ISystemHandle.providedBy(transport):
+        return 0
+    connection: Any = transport.getHandle()
+    try:
+        count: bytes = fcntl.ioctl(connection, termios.TIOCOUTQ, bytes(4))
+    except OSError:
+        return 0
+    return int.from_bytes(count, sys.byteorder)
 
 
 @implementer(IPushProducer)

@@ -1,12 +1,22 @@
 """One connection: what goes over the wire, how a request ends, and when the connection closes."""
 
+import errno
+import fcntl
+import socket
+from typing import Any
+
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionDone, ConnectionLost
+from twisted.internet.interfaces import ISystemHandle
 from twisted.internet.testing import StringTransport
+from twisted.protocols.policies import ProtocolWrapper
 from twisted.trial.unittest import SynchronousTestCase
+from zope.interface import implementer
 
+from merlind.upstream import connection as connection_module
 from merlind.upstream.connection import TRANSITIONS, Connection, ConnectionState, OutcomeUnknown
 from merlind.upstream.response_parser import MAX_RESPONSE, BadResponse, UpstreamResponse
+from tests.unit.support import failing
 from tests.unit.upstream.wire import CLOSING, HEAD, RESPONSE, AgentCase, Body
 
 REFUSAL = b"HTTP/1.1 413 No\r\nContent-Length: 2\r\n\r\nno"
@@ -167,6 +177,16 @@ class BodyTests(AgentCase):
             self.successResultOf(d)
             self.assert_pooled(False)
 
+    def test_response_before_all_has_arrived(self) -> None:
+        """A server that has read the whole body has acknowledged it: if a part isn't, the connection isn't kept."""
+        for unacknowledged in (1, 0):
+            self.patch(connection_module, "_unacknowledged", lambda transport, count=unacknowledged: count)
+            body, d = self.start()
+            self.finish(body)
+            self.wire.receive(RESPONSE)
+            self.successResultOf(d)
+            self.assert_pooled(not unacknowledged)
+
     def test_poll_refused(self) -> None:
         """A request without such a body has gone out whole: the connection is kept after any status."""
         for status in (b"302", b"404", b"503"):
@@ -218,6 +238,62 @@ class BodyTests(AgentCase):
         self.failureResultOf(d)
         self.assertTrue(body.stopped)
         self.assertTrue(self.wire.transport.disconnected)
+
+
+class Transport(ProtocolWrapper):
+    """A transport that wraps another, as TLS does."""
+
+    def __init__(self, transport: Any) -> None:
+        self.transport = transport
+
+
+@implementer(ISystemHandle)
+class SocketTransport:
+    """A transport that has a socket, and nothing else."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._socket = connection
+
+    def getHandle(self) -> socket.socket:
+        return self._socket
+
+
+class AcknowledgedTests(SynchronousTestCase):
+    """What the operating system knows of bytes that were sent."""
+
+    def setUp(self) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as listening:
+            self.ours = socket.create_connection(listening.getsockname())
+            self.theirs, _ = listening.accept()
+        self.addCleanup(self.ours.close)
+        self.addCleanup(self.theirs.close)
+
+    def test_unread(self) -> None:
+        """Bytes that the peer's system can't take are told; once the peer has read all and responds, there are none."""
+        transport = SocketTransport(self.ours)
+        self.assertEqual(connection_module._unacknowledged(transport), 0)
+        self.ours.setblocking(False)
+        sent = 0
+        while True:
+            try:
+                sent += self.ours.send(bytes(1_000_000))
+            except BlockingIOError:
+                break
+        self.assertGreater(connection_module._unacknowledged(transport), 0)
+        self.assertGreater(connection_module._unacknowledged(Transport(Transport(transport))), 0)
+        while sent:
+            sent -= len(self.theirs.recv(sent))
+        self.theirs.send(b"x")
+        self.ours.setblocking(True)
+        self.assertEqual(self.ours.recv(1), b"x")
+        self.assertEqual(connection_module._unacknowledged(transport), 0)
+
+    def test_unknown(self) -> None:
+        """Where there is no socket, or the system can't tell, none are unacknowledged."""
+        self.assertEqual(connection_module._unacknowledged(StringTransport()), 0)
+        transport = SocketTransport(self.ours)
+        self.patch(fcntl, "ioctl", failing(errno.ENOTTY))
+        self.assertEqual(connection_module._unacknowledged(transport), 0)
 
 
 class StateTests(SynchronousTestCase):
