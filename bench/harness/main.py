@@ -18,8 +18,7 @@ from harness.common import FULL, QUICK
 from harness.processes import BENCH, Kind, peer, snapshot
 from harness.workloads import WORKLOADS
 
-PEERS = "fastapi,aiohttp,go"
-
+PEERS = "fastapi,aiohttp"
 PEER = "fastapi"
 ENOUGH_DISK = 12 * 10**9
 """Bytes that have to be free before a run."""
@@ -36,7 +35,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--only", default=",".join(WORKLOADS), help="workloads, such as W1,W2 (default: all)")
     parser.add_argument("--rounds", type=int, default=5, help="how often each is run, interleaved (default: 5)")
     parser.add_argument("--quick", action="store_true", help="short runs with fewer tasks, to see that it works")
-    parser.add_argument("--peers", default=PEERS, help=f"which of {PEERS} (default: all that can be run here)")
+    parser.add_argument("--peers", default=PEERS, help=f"which of {PEERS} (default: all)")
     parser.add_argument("--also", action="append", default=[], metavar="NAME=DIR", help="another tree of merlind's")
     parser.add_argument("--scaling", action="store_true", help="merlind alone, with ever more tasks and connections")
     parser.add_argument("--most", type=int, default=1_000_000, help="the most tasks of --scaling")
@@ -54,8 +53,7 @@ def kinds(options: argparse.Namespace) -> list[Kind]:
     for also in options.also:
         name, _, tree = also.partition("=")
         found.append(Kind(name, snapshot(Path(tree), work / f"tree-{name}")))
-    peers = [peer(name, work) for name in options.peers.split(",") if name]
-    return found + [kind for kind in peers if kind is not None]
+    return found + [peer(name) for name in options.peers.split(",") if name]
 
 
 def touch_memory() -> None:

@@ -162,23 +162,9 @@ class Server(Process):
         self.upstream.kill()
 
 
-def peer(name: str, work: Path) -> Kind | None:
-    """The peer of a name; None if it is Go's and can't be built here."""
-    if name != "go":
-        return Kind(name, program=(sys.executable, str(BENCH / "peers" / f"{name}_app.py")))
-    compiler = shutil.which("go")
-    if compiler is None:
-        print("go: not measured, as there is no Go here")
-        return None
-    # Go's packages as Debian has them, in /usr/share/gocode, and its SQLite: no module proxy is asked.
-    env = {**os.environ, "GO111MODULE": "off", "GOPATH": "/usr/share/gocode", "GOCACHE": str(work / "go-cache")}
-    program = work / "go-peer"
-    command = [compiler, "build", "-tags", "libsqlite3", "-o", str(program), "."]
-    built = subprocess.run(command, cwd=BENCH / "peers" / "go", env=env, capture_output=True, text=True)
-    if built.returncode != 0:
-        print(f"go: not measured, as it can't be built here: {built.stderr.strip()}")
-        return None
-    return Kind(name, program=(str(program),))
+def peer(name: str) -> Kind:
+    """The peer of a name."""
+    return Kind(name, program=(sys.executable, str(BENCH / "peers" / f"{name}_app.py")))
 
 
 def snapshot(tree: Path, to: Path) -> Path:
