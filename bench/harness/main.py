@@ -19,7 +19,6 @@ from harness.processes import BENCH, Kind, peer, snapshot
 from harness.workloads import WORKLOADS
 
 PEERS = "fastapi,aiohttp"
-PEER = "fastapi"
 ENOUGH_DISK = 12 * 10**9
 """Bytes that have to be free before a run."""
 
@@ -130,7 +129,7 @@ def main() -> None:
             size = QUICK if options.quick else FULL
             series = uvloop.run(scaling.measure(servers[0], work, size, options.most))
             print(scaling.table(series))
-            keep(f"{options.name}-scaling", {"scaling": series}, scaling.picture(series))
+            keep(f"{options.name}-scaling", {"scaling": series})
             return
         runs = uvloop.run(measure(options, servers, work))
     finally:
@@ -138,17 +137,17 @@ def main() -> None:
         if not options.keep:
             shutil.rmtree(work, ignore_errors=True)
             DELETED.touch()
-    print("\n" + report.table(runs, [kind.name for kind in servers], PEER))
+    print("\n" + report.table(runs, [kind.name for kind in servers], report.PEER))
     print("\n".join(report.health(runs)))
-    keep(options.name, {"runs": runs}, plot.gains(runs, servers[0].name, PEER))
+    keep(options.name, {"runs": runs})
 
 
-def keep(name: str, figures: dict[str, object], picture: str) -> None:
-    """Write the results, as figures and as a picture."""
-    results = BENCH / "results"
-    results.mkdir(exist_ok=True)
-    (results / f"{name}.json").write_text(json.dumps({"machine": machine(), **figures}, indent=1) + "\n", "utf-8")
-    (results / f"{name}.svg").write_text(picture, "utf-8")
+def keep(name: str, figures: dict[str, object]) -> None:
+    """Write the results as JSON, and plots of them as SVG."""
+    results = BENCH / "results" / f"{name}.json"
+    results.parent.mkdir(exist_ok=True)
+    results.write_text(json.dumps({"machine": machine(), **figures}, indent=1) + "\n", "utf-8")
+    plot.draw(results)
 
 
 if __name__ == "__main__":

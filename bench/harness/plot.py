@@ -1,93 +1,88 @@
-"""The plots, as SVG made by hand: merlind against the FastAPI peer, and how its cost grows."""
+"""Plots of a file of results. ``python -m harness.plot results/kept/fastapi.json`` draws the SVG beside it anew."""
 
-import math
-from collections.abc import Iterable, Sequence
-from html import escape
+import json
+import sys
+from pathlib import Path
+from statistics import median
+from typing import Any
 
-from harness.report import ROWS, Figure, Runs, ratio, values
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure as Canvas
 
-LEFT, WIDTH, STEP = 410, 380, 24
-LEAST, MOST = 0.5, 64.0
-_STYLE = (
-    "<style>text{font:12px sans-serif;fill:#333}.a{text-anchor:end}.m{text-anchor:middle}"
-    ".b{fill:#4878a8}.g{stroke:#ccc}.w{stroke:#222;stroke-width:1.5}.t{stroke:#c33;stroke-width:2}"
-    "polyline{fill:none;stroke:#4878a8;stroke-width:2}circle{fill:#4878a8}</style>"
+from harness.report import PEER, ROWS, Figure, Runs, shown, values
+
+# Text stays text, and the same results make the same file.
+matplotlib.rcParams.update({"svg.fonttype": "none", "svg.hashsalt": "bench", "font.size": 9})
+
+MOST = 64
+"""Where the axis of gains ends; longer bars are cut."""
+
+CHARTS = (
+    ("status requests a second", "W2 by tasks", "tasks in the database", "per_s"),
+    ("status requests a second", "W2 by connections", "connections", "per_s"),
+    ("seconds from the start to the first response", "W5 by tasks", "unfinished tasks", "first_answer_s"),
+    ("memory then, MB", "W5 by tasks", "unfinished tasks", "rss_mb"),
 )
+"""The charts of --scaling: title, series, what the horizontal axis counts, and the figure."""
 
 
-def _svg(width: float, height: float, parts: Iterable[str]) -> str:
-    background = f'<rect width="{width:g}" height="{height:g}" fill="#fff"/>'
-    start = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:g} {height:g}" role="img">'
-    return "\n".join([start, _STYLE, background, *parts, "</svg>"]) + "\n"
+def draw(results: Path) -> None:
+    """Draw the results in a JSON file as an SVG of the same name."""
+    found = json.loads(results.read_text("utf-8"))
+    canvas = curves(found["scaling"]) if "scaling" in found else gains(found["runs"])
+    canvas.savefig(results.with_suffix(".svg"), metadata={"Date": None}, bbox_inches="tight")
 
 
-def _text(x: float, y: float, text: str, kind: str = "") -> str:
-    return f'<text x="{x:.0f}" y="{y:.0f}" class="{kind}">{escape(text)}</text>'
+def gains(runs: Runs) -> Canvas:
+    """How many times better merlind is than the peer: for each figure a bar, the rounds' spread, and the target."""
+    bars = [(row, found) for row in ROWS if (found := _gains(runs, row))]
+    canvas = Canvas(figsize=(9, 1 + 0.27 * len(bars)))
+    axes: Axes = canvas.subplots()
+    axes.set_title(f"times better than {PEER}; black: the spread of the rounds, red: the target", fontsize=9)
+    axes.set_xscale("log", base=2)
+    axes.set_xlim(0.5, MOST)
+    axes.set_xticks([2.0**power for power in range(-1, 7)], ["0.5", "1", "2", "4", "8", "16", "32", "64"])
+    axes.set_yticks(range(len(bars)), [f"{row.workload}: {row.title}" for row, _ in bars])
+    axes.invert_yaxis()
+    axes.set_axisbelow(True)
+    axes.grid(axis="x")
+    axes.spines[:].set_visible(False)
+    for y, (row, (gain, *rounds)) in enumerate(bars):
+        axes.barh(y, gain - 1, left=1, height=0.65, color="#4878a8")
+        axes.hlines(y, min(rounds), max(rounds), color="black")
+        if row.must is not None:
+            axes.vlines(row.gain(row.must), y - 0.45, y + 0.45, color="#c33", linewidth=2)
+        axes.annotate(f"{gain:.1f}x", (1.01, y), xycoords=("axes fraction", "data"), va="center")
+    return canvas
 
 
-def _line(x1: float, y1: float, x2: float, y2: float, kind: str) -> str:
-    return f'<line x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}" class="{kind}"/>'
+def _gains(runs: Runs, row: Figure) -> list[float]:
+    """The gain of the medians, then each round's; nothing unless both were measured."""
+    mine, theirs = values(runs, "merlind", row), values(runs, PEER, row)
+    if not mine or not theirs:
+        return []
+    pairs = [(median(mine), median(theirs)), *zip(mine, theirs, strict=False)]
+    return [row.gain(ours / others) for ours, others in pairs if ours > 0 and others > 0]
 
 
-def _x(gain: float) -> float:
-    """Where a gain lies: a logarithmic scale, cut at its ends."""
-    cut = min(MOST, max(LEAST, gain))
-    return LEFT + WIDTH * math.log2(cut / LEAST) / math.log2(MOST / LEAST)
+def curves(scaling: dict[str, dict[str, dict[str, float]]]) -> Canvas:
+    """How merlind's figures change with the number of tasks and connections."""
+    canvas = Canvas(figsize=(9, 6), layout="constrained")
+    charts: Any = canvas.subplots(2, 2).flat
+    for axes, (title, series, counted, name) in zip(charts, CHARTS, strict=True):
+        points = {int(many): figures[name] for many, figures in scaling[series].items()}
+        axes.plot(list(points), list(points.values()), marker="o", color="#4878a8")
+        axes.set(title=title, xlabel=counted, xscale="log", ylim=(0, 1.15 * max(points.values())))
+        axes.set_xticks(list(points), [f"{many:,}" for many in points], minor=False)
+        axes.minorticks_off()
+        axes.margins(x=0.1)
+        axes.spines[["top", "right"]].set_visible(False)
+        for many, value in points.items():
+            axes.annotate(shown(value), (many, value), (0, 6), textcoords="offset points", ha="center")
+    return canvas
 
 
-def _gain(row: Figure, factor: float) -> float:
-    return factor if row.more_is_better else 1 / factor
-
-
-def _by_round(runs: Runs, row: Figure, kind: str, peer: str) -> list[float]:
-    pairs = zip(values(runs, kind, row), values(runs, peer, row), strict=False)
-    return [_gain(row, mine / theirs) for mine, theirs in pairs if mine > 0 and theirs > 0]
-
-
-def gains(runs: Runs, kind: str, peer: str) -> str:
-    """How many times better merlind is than the peer: a bar for each figure, its spread, a tick for what it must be."""
-    parts = [_text(LEFT, 18, f"times better than {peer}; black: the spread of the rounds, red: the target")]
-    y = 34.0
-    for row in ROWS:
-        found = ratio(runs, row, kind, peer)
-        if not found or found <= 0:
-            continue
-        x = _x(_gain(row, found))
-        parts.append(_text(LEFT - 8, y + 13, f"{row.workload}: {row.title}", "a"))
-        left = min(x, _x(1))
-        parts.append(f'<rect x="{left:.1f}" y="{y:.0f}" width="{abs(x - _x(1)):.1f}" height="16" class="b"/>')
-        rounds = _by_round(runs, row, kind, peer)
-        if len(rounds) > 1:
-            parts.append(_line(_x(min(rounds)), y + 8, _x(max(rounds)), y + 8, "w"))
-        if row.must:
-            parts.append(_line(_x(_gain(row, row.must)), y - 2, _x(_gain(row, row.must)), y + 18, "t"))
-        parts.append(_text(LEFT + WIDTH + 8, y + 13, f"{_gain(row, found):.1f}x"))
-        y += STEP
-    grid = []
-    for power in range(int(math.log2(LEAST)), int(math.log2(MOST)) + 1):
-        grid.append(_line(_x(2.0**power), 26, _x(2.0**power), y, "g"))
-        grid.append(_text(_x(2.0**power), y + 14, f"{2.0**power:g}", "m"))
-    return _svg(LEFT + WIDTH + 60, y + 24, [*grid, *parts])
-
-
-def curves(charts: Sequence[tuple[str, str, list[tuple[float, float]]]]) -> str:
-    """Small charts side by side: of each its title, what its horizontal axis counts, and its points."""
-    width, height, gap = 300, 190, 70
-    parts: list[str] = []
-    for number, (title, counted, points) in enumerate(charts):
-        left, top = 60 + number % 2 * (width + gap), 40 + number // 2 * (height + gap)
-        most = 1.15 * max(y for _, y in points) or 1.0  # room for the highest label
-        first, last = math.log10(points[0][0]), math.log10(points[-1][0])
-        spots = [
-            (left + width * (math.log10(x) - first) / ((last - first) or 1), top + height * (1 - y / most))
-            for x, y in points
-        ]
-        parts += [_text(left, top - 12, title), _text(left + width / 2, top + height + 34, counted, "m")]
-        parts += [_line(left, top + height, left + width, top + height, "g"), _line(left, top, left, top + height, "g")]
-        parts.append(f'<polyline points="{" ".join(f"{x:.1f},{y:.1f}" for x, y in spots)}"/>')
-        for (x, y), (n, value) in zip(spots, points, strict=True):
-            parts.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3"/>')
-            parts.append(_text(x, y - 7, f"{value:,.0f}" if value >= 100 else f"{value:.3g}", "m"))
-            parts.append(_text(x, top + height + 16, f"{n:,.0f}", "m"))
-    rows = (len(charts) + 1) // 2
-    return _svg(60 + 2 * (width + gap), 40 + rows * (height + gap), parts)
+if __name__ == "__main__":
+    for argument in sys.argv[1:]:
+        draw(Path(argument))

@@ -4,6 +4,9 @@ import statistics
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+PEER = "fastapi"
+"""The peer that the targets are set against."""
+
 Runs = dict[str, dict[str, list[dict[str, float]]]]
 """Figures by workload, kind and round."""
 
@@ -18,6 +21,10 @@ class Figure:
     must: float | None = None
     aim: float | None = None
     more_is_better: bool = False
+
+    def gain(self, ratio: float) -> float:
+        """How many times better a ratio is: above 1 is better, whether more or less of it is wanted."""
+        return ratio if self.more_is_better else 1 / ratio
 
     def meets(self, ratio: float, target: float | None) -> bool:
         """Whether there is a target and a ratio is as good."""

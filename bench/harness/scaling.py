@@ -3,7 +3,6 @@
 from dataclasses import replace
 from pathlib import Path
 
-from harness import plot
 from harness.asking import statuses
 from harness.common import Size
 from harness.processes import Kind
@@ -49,19 +48,3 @@ def table(found: Series) -> str:
         for many, figures in found[series].items():
             lines.append(f"| {int(many):,} | {' | '.join(shown(figures[name]) for name in names)} |")
     return "\n".join(lines)
-
-
-def picture(found: Series) -> str:
-    """The same as a plot."""
-    charts = (
-        ("status requests a second", "W2 by tasks", "tasks in the database", "per_s"),
-        ("status requests a second", "W2 by connections", "connections", "per_s"),
-        ("seconds from the start to the first answer", "W5 by tasks", "unfinished tasks", "first_answer_s"),
-        ("memory then, MB", "W5 by tasks", "unfinished tasks", "rss_mb"),
-    )
-    return plot.curves(
-        [
-            (title, counted, [(float(many), figures[name]) for many, figures in found[series].items()])
-            for title, series, counted, name in charts
-        ]
-    )
