@@ -8,11 +8,11 @@ from pathlib import Path
 
 import uvloop
 from aiohttp import BodyPartReader, web
-from core import HEADERS, MAX_PHOTO, NOT_FOUND, BadForm, Tasks, preferred_wait
+from core import HEADERS, MAX_PHOTO, BadForm, Tasks
 
 
 async def read_form(request: web.Request) -> tuple[str, bytes]:
-    """The form's name and photo."""
+    """The form's name and photo. Raises BadForm."""
     fields: dict[str, bytes] = {}
     async for part in await request.multipart():
         if not isinstance(part, BodyPartReader) or part.name not in ("name", "photo"):
@@ -23,48 +23,33 @@ async def read_form(request: web.Request) -> tuple[str, bytes]:
     return fields["name"].decode(), fields["photo"]
 
 
-def make_app(data: Path, upstream: str, poll: float) -> web.Application:
-    """The application with its tasks."""
-    tasks: Tasks
-
-    async def lifespan(app: web.Application) -> AsyncIterator[None]:
-        nonlocal tasks
-        tasks = Tasks(data, upstream, poll)
-        async with tasks.lifespan():
-            yield
-
-    async def submit(request: web.Request) -> web.Response:
-        try:
-            task = await tasks.submit(*await read_form(request))
-        except BadForm as error:
-            return web.json_response({"title": str(error)}, status=error.status, headers=HEADERS)
-        if task.state != "ready" and (wait := preferred_wait(request.headers.get("Prefer"))) is not None:
-            task = await tasks.hold(task.id, wait) or task
-        code, body, headers = task.received()
-        return web.json_response(body, status=code, headers=headers)
-
-    async def tell(request: web.Request) -> web.Response:
-        try:
-            task_id = int(request.query["task_id"])
-        except (KeyError, ValueError):
-            return web.json_response({"title": "ask with one task_id"}, status=400, headers=HEADERS)
-        wait = preferred_wait(request.headers.get("Prefer"))
-        task = await (tasks.find(task_id) if wait is None else tasks.hold(task_id, wait))
-        if task is None:
-            return web.json_response(NOT_FOUND, status=404, headers=HEADERS)
-        code, body, headers = task.status()
-        return web.json_response(body, status=code, headers=headers)
-
-    app = web.Application(client_max_size=MAX_PHOTO + 65536)
-    app.cleanup_ctx.append(lifespan)
-    app.add_routes([web.post("/", submit), web.get("/", tell)])
-    return app
+async def post(request: web.Request) -> web.Response:
+    try:
+        code, body, headers = await tasks.post(*await read_form(request), request.headers.get("Prefer"))
+    except BadForm as error:
+        return web.json_response({"title": str(error)}, status=error.status, headers=HEADERS)
+    return web.json_response(body, status=code, headers=headers)
 
 
-if __name__ == "__main__":
-    logging.basicConfig(level=logging.INFO)
-    asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
-    web.run_app(
-        make_app(Path(sys.argv[2]), sys.argv[3], float(sys.argv[4])),
-        host="127.0.0.1", port=int(sys.argv[1]), backlog=1024, print=None,
-    )  # fmt: skip
+async def get(request: web.Request) -> web.Response:
+    try:
+        task_id = int(request.query["task_id"])
+    except (KeyError, ValueError):
+        return web.json_response({"title": "ask with one task_id"}, status=400, headers=HEADERS)
+    code, body, headers = await tasks.get(task_id, request.headers.get("Prefer"))
+    return web.json_response(body, status=code, headers=headers)
+
+
+async def lifespan(app: web.Application) -> AsyncIterator[None]:
+    async with tasks.lifespan():
+        yield
+
+
+logging.basicConfig(level=logging.INFO)
+asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
+port, data, upstream, poll = sys.argv[1:]
+tasks = Tasks(Path(data), upstream, float(poll))
+app = web.Application(client_max_size=MAX_PHOTO + 65536)
+app.cleanup_ctx.append(lifespan)
+app.add_routes([web.post("/", post), web.get("/", get)])
+web.run_app(app, host="127.0.0.1", port=int(port), backlog=1024, print=None)

@@ -1,7 +1,7 @@
-"""What both peers share: tasks in aiosqlite, durable photos, and an asyncio task that drives each task to its end.
+"""What both peers share: tasks in aiosqlite, durable photos, and an asyncio task for each unfinished task.
 
 Written as a good engineer would with these libraries, and with merlind's promises: a 202 is durable, one task for one
-(user, name, photo), nothing is forgotten by a restart, trouble upstream is backed off from.
+(user, name, photo), a restart loses nothing, transient errors of the upstream are retried with a back-off.
 """
 
 import asyncio
@@ -40,7 +40,6 @@ MAX_PHOTO = 10 * 1024 * 1024
 MAX_CONCURRENCY = 32
 HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 AGAIN = {**HEADERS, "Retry-After": "2"}
-NOT_FOUND = {"status": "not_found", "result": None}
 USER = ""
 
 _IMAGE = re.compile(rb"\xff\xd8\xff|\x89PNG\r\n\x1a\n|GIF8[79]a|RIFF....WEBP|....ftyp(?:hei|avi|mif)", re.DOTALL)
@@ -48,7 +47,7 @@ _WAIT = re.compile(r"\s*wait\s*=\s*([0-9]{1,9})\s*")
 
 
 class BadForm(Exception):
-    """The form can't be taken; the message says why."""
+    """The form can't be accepted; the message says why."""
 
     def __init__(self, status: int, why: str) -> None:
         super().__init__(why)
@@ -63,38 +62,18 @@ class Found:
     state: str
     result: float | None
 
-    def status(self) -> tuple[int, dict[str, Any], dict[str, str]]:
-        """How a GET reads: code, body and headers."""
-        if self.state == "ready":
-            return 200, {"status": "ready", "result": self.result}, HEADERS
-        if self.state == "failed":
-            return 200, {"status": "failed", "result": None}, HEADERS
-        return 202, {"status": "wait", "result": None}, AGAIN
 
-    def received(self) -> tuple[int, dict[str, Any], dict[str, str]]:
-        """How a POST reads: code, body and headers."""
-        if self.state == "ready":
-            return 200, {"status": "ready", "task": self.id, "result": self.result}, HEADERS
-        body = {"status": "received", "task": self.id, "result": None}
-        return 202, body, {**AGAIN, "Location": f"/?task_id={self.id}"}
+Response = tuple[int, dict[str, Any], dict[str, str]]  # code, body and headers
 
 
 def preferred_wait(header: str | None) -> int | None:
-    """How long the client prefers to wait, in seconds."""
+    """How long the client prefers to wait, in seconds (RFC 7240)."""
     found = _WAIT.fullmatch(header) if header else None
     return min(int(found[1]), 60) if found else None
 
 
-def normal_name(text: str) -> str:
-    """The name as it is kept."""
-    name = unicodedata.normalize("NFC", text).strip()
-    if not 1 <= len(name) <= 200:
-        raise BadForm(422, "the name is empty or too long")
-    return name
-
-
 class Tasks:
-    """All tasks: the database, the photos, and those under way."""
+    """All tasks: the database, the photos, and the tasks that run."""
 
     def __init__(self, data: Path, upstream: str, poll: float) -> None:
         self._data, self._url, self._poll = data, upstream, poll
@@ -131,11 +110,31 @@ class Tasks:
             await asyncio.gather(*self._running, return_exceptions=True)
         os.close(self._folder)
 
-    # What clients ask for.
+    async def post(self, name: str, photo: bytes, prefer: str | None) -> Response:
+        """Respond to a POST. Raises BadForm."""
+        task = await self._submit(name, photo)
+        if task.state != "ready" and (wait := preferred_wait(prefer)) is not None:
+            task = await self._wait(task.id, wait) or task
+        if task.state == "ready":
+            return 200, {"status": "ready", "task": task.id, "result": task.result}, HEADERS
+        body = {"status": "received", "task": task.id, "result": None}
+        return 202, body, {**AGAIN, "Location": f"/?task_id={task.id}"}
 
-    async def submit(self, name: str, photo: bytes) -> Found:
-        """Find or make the task of a name and a photo; when this returns, both are durable."""
-        name = normal_name(name)
+    async def get(self, task_id: int, prefer: str | None) -> Response:
+        """Respond to a GET."""
+        wait = preferred_wait(prefer)
+        task = await (self._find("id = ?", task_id) if wait is None else self._wait(task_id, wait))
+        if task is None:
+            return 404, {"status": "not_found", "result": None}, HEADERS
+        if task.state in ("ready", "failed"):
+            return 200, {"status": task.state, "result": task.result}, HEADERS
+        return 202, {"status": "wait", "result": None}, AGAIN
+
+    async def _submit(self, name: str, photo: bytes) -> Found:
+        """Find or make the task of a name and a photo; when this returns, both are durable. Raises BadForm."""
+        name = unicodedata.normalize("NFC", name).strip()
+        if not 1 <= len(name) <= 200:
+            raise BadForm(422, "the name is empty or too long")
         if len(photo) > MAX_PHOTO:
             raise BadForm(413, "the photo is too large")
         if not _IMAGE.match(photo):
@@ -152,36 +151,33 @@ class Tasks:
             self._begin(task_id, name, None)
             return Found(task_id, "upload", None)
         await asyncio.to_thread(self._remove_photo, task_id)
-        rows = await self._reader.execute_fetchall(
-            "SELECT id, state, result FROM task WHERE sha256 = ? AND user = ? AND name = ?", (digest, USER, name)
-        )
-        return Found(*next(iter(rows)))
+        found = await self._find("sha256 = ? AND user = ? AND name = ?", digest, USER, name)
+        assert found is not None
+        return found
 
-    async def find(self, task_id: int) -> Found | None:
-        """How a task stands."""
-        rows = await self._reader.execute_fetchall("SELECT id, state, result FROM task WHERE id = ?", (task_id,))
+    async def _find(self, where: str, *values: Any) -> Found | None:
+        rows = await self._reader.execute_fetchall(f"SELECT id, state, result FROM task WHERE {where}", values)
         return next((Found(*row) for row in rows), None)
 
-    async def hold(self, task_id: int, seconds: int) -> Found | None:
-        """How a task stands when it is over, or so many seconds from now."""
-        over = asyncio.Event()
-        self._waiters.setdefault(task_id, set()).add(over)
+    async def _wait(self, task_id: int, seconds: int) -> Found | None:
+        """Find a task when it is finished, or after so many seconds."""
+        finished = asyncio.Event()
+        self._waiters.setdefault(task_id, set()).add(finished)
         try:
-            found = await self.find(task_id)
+            found = await self._find("id = ?", task_id)
             if found is None or found.state in ("ready", "failed"):
                 return found
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(over.wait(), seconds)
+                await asyncio.wait_for(finished.wait(), seconds)
         finally:
             waiters = self._waiters.get(task_id, set())
-            waiters.discard(over)
+            waiters.discard(finished)
             if not waiters:
                 self._waiters.pop(task_id, None)
-        return await self.find(task_id)
-
-    # Photos, in a thread.
+        return await self._find("id = ?", task_id)
 
     def _store_photo(self, task_id: int, photo: bytes) -> bytes:
+        """Write a photo, flush it and its folder; returns its digest. Runs in a thread."""
         digest = hashlib.sha256(photo).digest()
         path, staged = self._photos / str(task_id), self._photos / f".{task_id}"
         with staged.open("xb", buffering=0) as file:
@@ -194,13 +190,9 @@ class Tasks:
     def _remove_photo(self, task_id: int) -> None:
         (self._photos / str(task_id)).unlink(missing_ok=True)
 
-    # The database.
-
     async def _write(self, sql: str, values: tuple[Any, ...]) -> list[sqlite3.Row]:
         async with self._write_lock:
             return list(await self._writer.execute_fetchall(sql, values))
-
-    # Driving a task to its end.
 
     def _begin(self, task_id: int, name: str, retry_id: str | None) -> None:
         task = asyncio.create_task(self._run(task_id, name, retry_id))
@@ -208,17 +200,18 @@ class Tasks:
         task.add_done_callback(self._running.discard)
 
     async def _run(self, task_id: int, name: str, retry_id: str | None) -> None:
+        """Run a task to completion."""
         failures = 0
         while True:
             try:
                 async with self._slots:
-                    answer = await self._exchange(task_id, name, retry_id)
+                    response = await self._ask_upstream(task_id, name, retry_id)
             except (aiohttp.ClientError, TimeoutError, ValueError):
                 failures += 1
                 await asyncio.sleep(random.random() * min(300.0, self._poll * 2**failures))
                 continue
             failures = 0
-            match answer:
+            match response:
                 case {"status": "ready" | "success", "result": float() | int() as result}:
                     await self._finish(task_id, "ready", float(result), None)
                     return
@@ -230,10 +223,10 @@ class Tasks:
                         )
                     await asyncio.sleep(self._poll)
                 case _:
-                    await self._finish(task_id, "failed", None, "refused")
+                    await self._finish(task_id, "failed", None, "rejected")
                     return
 
-    async def _exchange(self, task_id: int, name: str, retry_id: str | None) -> Any:
+    async def _ask_upstream(self, task_id: int, name: str, retry_id: str | None) -> Any:
         form = aiohttp.FormData(default_to_multipart=True)
         if retry_id is not None:
             form.add_field("retry_id", retry_id)
