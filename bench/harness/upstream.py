@@ -1,8 +1,8 @@
-"""The fake upstream: a process of its own, in no way a bottleneck. ``python -m harness.upstream PORT POLLS``.
+"""The fake upstream, a process of its own that is never the bottleneck: ``python -m harness.upstream PORT POLLS``.
 
-It says "wait" to an upload and "success" at poll number POLLS; 0 is at once, -1 never. The result that it gives is its
-own monotonic time, so that whoever gets it can tell how long it was on its way. ``GET /stats`` tells what it did,
-``GET /release`` lets everything succeed from then on.
+It says "wait" to an upload and "success" to poll number POLLS; 0 is at once, -1 never. The result that it gives is its
+own monotonic time, so that a client can tell how long the result took to reach it. ``GET /stats`` returns what it
+counted, ``GET /release`` lets everything succeed from then on.
 """
 
 import asyncio
@@ -10,110 +10,84 @@ import json
 import re
 import sys
 import time
+from typing import Any
 
 import uvloop
+from httptools import HttpRequestParser
 
-SMALL = 2048
-"""The longest body that can be a poll, in bytes; longer ones are uploads and are not looked into."""
-
+SMALL = 2048  # bytes of the longest body that can be a poll; longer ones are uploads, and are not looked into
 _RETRY_ID = re.compile(rb'name="retry_id".*?\r\n\r\n([^\r]*)', re.DOTALL)
-_LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*([0-9]+)", re.IGNORECASE)
-_HEAD = b"HTTP/1.1 %s\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
 
 
 class Script:
-    """What is answered, and how often it was."""
+    """Decides on the responses, and counts them."""
 
     def __init__(self, polls: int) -> None:
-        self.needed = polls
-        self.polled: dict[bytes, int] = {}
-        self.uploads = self.polls = self.done = 0
-
-    def upload(self) -> bytes:
-        self.uploads += 1
-        return self._success() if self.needed == 0 else self._wait(b"%d" % self.uploads)
-
-    def poll(self, retry_id: bytes) -> bytes:
-        self.polls += 1
-        if self.needed < 0:
-            return self._wait(retry_id)
-        seen = self.polled.get(retry_id, 0) + 1
-        if seen >= self.needed:
-            self.polled.pop(retry_id, None)
-            return self._success()
-        self.polled[retry_id] = seen
-        return self._wait(retry_id)
+        self._polls_needed = polls
+        self._polls_of: dict[bytes, int] = {}
+        self._counts = {"uploads": 0, "polls": 0, "done": 0}
 
     def command(self, target: bytes) -> bytes:
         if target == b"/release":
-            self.needed = 0
-        stats = {"uploads": self.uploads, "polls": self.polls, "done": self.done}
-        return _answer(b"200 OK", json.dumps(stats).encode())
+            self._polls_needed = 0
+        return _response(b"200 OK", json.dumps(self._counts).encode())
+
+    def upload(self) -> bytes:
+        self._counts["uploads"] += 1
+        return self._wait(b"%d" % self._counts["uploads"]) if self._polls_needed else self._success()
+
+    def poll(self, retry_id: bytes) -> bytes:
+        self._counts["polls"] += 1
+        if self._polls_needed < 0:
+            return self._wait(retry_id)
+        polls = self._polls_of.pop(retry_id, 0) + 1
+        if polls >= self._polls_needed:
+            return self._success()
+        self._polls_of[retry_id] = polls
+        return self._wait(retry_id)
 
     def _wait(self, retry_id: bytes) -> bytes:
-        return _answer(b"202 Accepted", b'{"status":"wait","result":null,"retry_id":"%s","errors":[]}' % retry_id)
+        return _response(b"202 Accepted", b'{"status":"wait","result":null,"retry_id":"%s","errors":[]}' % retry_id)
 
     def _success(self) -> bytes:
-        self.done += 1
-        return _answer(b"200 OK", b'{"status":"success","result":%.6f,"errors":[]}' % time.monotonic())
+        self._counts["done"] += 1
+        return _response(b"200 OK", b'{"status":"success","result":%.6f,"errors":[]}' % time.monotonic())
 
 
-def _answer(status: bytes, body: bytes) -> bytes:
-    return _HEAD % (status, len(body)) + body
+def _response(status: bytes, body: bytes) -> bytes:
+    head = b"HTTP/1.1 %s\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
+    return head % (status, len(body)) + body
 
 
-class Connection(asyncio.BufferedProtocol):
-    """One keep-alive connection: requests one after another, a long body counted and not kept."""
-
-    _shared = memoryview(bytearray(256 * 1024))
+class Connection(asyncio.Protocol):
+    """A keep-alive connection. The methods in ``on_`` are called by the parser."""
 
     def __init__(self, script: Script) -> None:
         self._script = script
-        self._kept = b""
-        self._skip = 0
+        self._parser = HttpRequestParser(self)
+        self._target = self._body = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = transport
+        self._transport: Any = transport
 
-    def get_buffer(self, sizehint: int) -> memoryview:
-        return self._shared
+    def data_received(self, data: bytes) -> None:
+        self._parser.feed_data(data)
 
-    def buffer_updated(self, size: int) -> None:
-        if self._skip > size:
-            self._skip -= size
-            return
-        if self._skip:
-            rest = bytes(self._shared[self._skip : size])
-            self._skip = 0
-            self._transport.write(self._script.upload())
-            self._parse(rest)
+    def on_url(self, url: bytes) -> None:
+        self._target, self._body = url, b""
+
+    def on_body(self, data: bytes) -> None:
+        if len(self._body) <= SMALL:
+            self._body += data
+
+    def on_message_complete(self) -> None:
+        if self._parser.get_method() == b"GET":
+            response = self._script.command(self._target)
+        elif len(self._body) <= SMALL and (retry_id := _RETRY_ID.search(self._body)):
+            response = self._script.poll(retry_id[1])
         else:
-            self._parse(self._kept + bytes(self._shared[:size]))
-
-    def _parse(self, data: bytes) -> None:
-        end = data.find(b"\r\n\r\n")
-        if end < 0:
-            self._kept = data
-            return
-        found = _LENGTH.search(data, 0, end + 2)
-        length = int(found[1]) if found else 0
-        have = len(data) - end - 4
-        if data.startswith(b"GET "):
-            self._transport.write(self._script.command(data.split(b" ", 2)[1]))
-        elif found is None:
-            self._transport.write(_answer(b"411 Length Required", b"{}"))
-        elif have < length:
-            if length > SMALL:
-                self._kept, self._skip = b"", length - have
-            else:
-                self._kept = data
-            return
-        else:
-            retry_id = _RETRY_ID.search(data, end) if length <= SMALL else None
-            self._transport.write(self._script.poll(retry_id[1]) if retry_id else self._script.upload())
-        self._kept = b""
-        if have > length:
-            self._parse(data[end + 4 + length :])
+            response = self._script.upload()
+        self._transport.write(response)
 
 
 async def serve(port: int, polls: int) -> None:
