@@ -5,10 +5,8 @@
 
 static int slow(const char *name, int fd)
 {
-    static const struct timespec longer = {0, 2000000};
     int (*flush)(int) = (int (*)(int))dlsym(RTLD_NEXT, name);
-
-    nanosleep(&longer, 0);
+    nanosleep(&(struct timespec){0, 2000000}, 0);
     return flush(fd);
 }
 
