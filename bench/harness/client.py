@@ -1,18 +1,28 @@
-"""The load generator: keep-alive connections on uvloop that are written and parsed by hand."""
+"""The load generator: keep-alive connections on uvloop, with requests and responses written and parsed by hand."""
 
 import asyncio
-import contextlib
-import time
+import itertools
+import os
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from time import monotonic
+from typing import Any
 
 HOST = "127.0.0.1"
 
-Request = Sequence[bytes]
-"""A request as the pieces that go to the socket. One of no pieces means: ask me again in a moment."""
+PATIENCE = 120.0  # s that a closed loop still waits for responses after its time is up
+LATEST = 30.0  # s that an open loop does; this is then the latency of those that are missing
 
-_AT_ONCE = 32
-"""How many connections are opened at a time: fewer than a listener's backlog."""
+Request = Sequence[bytes]  # the pieces to write to the socket
+Response = tuple[int, bytes, float]  # the code, the body, and the time at which it arrived
+NextRequest = Callable[[], Request]  # makes the request to send next
+NOT_YET: Request = ()  # in place of a request, for closed loops: there is none at the moment, ask again soon
+END: Request = (b"",)  # there are no more
+
+_BOUNDARY = b"----merlinbench7d1f0c2a9e"
+_JPEG = b"\xff\xd8\xff\xe0\x00\x10JFIF\x00\x01\x01\x00\x00\x01\x00\x01\x00\x00"
+_serial = itertools.count(int.from_bytes(os.urandom(6), "big"))
 
 
 def get(target: str, *headers: str) -> Request:
@@ -21,57 +31,50 @@ def get(target: str, *headers: str) -> Request:
     return ("\r\n".join(lines).encode() + b"\r\n\r\n",)
 
 
-def ask(task_id: int, *headers: str) -> Request:
+def get_status(task_id: int, *headers: str) -> Request:
     """A request for a task's status."""
     return get(f"/?task_id={task_id}", *headers)
 
 
-class Answers:
-    """What came back: a latency in seconds for each answer, and how often which code did."""
-
-    def __init__(self) -> None:
-        self.began = time.perf_counter()
-        self.latencies: list[float] = []
-        self.codes: Counter[int] = Counter()
-        self.lost = 0
-
-    def quantile(self, share: float) -> float:
-        """The latency below which ``share`` of them lie."""
-        ordered = sorted(self.latencies)
-        return ordered[min(len(ordered) - 1, int(share * len(ordered)))] if ordered else float("nan")
-
-    def expect(self, *codes: int) -> None:
-        """Raises RuntimeError if another code came, or a connection was lost: then the figures mean nothing."""
-        strange = {code: n for code, n in self.codes.items() if code not in codes}
-        if strange or self.lost:
-            raise RuntimeError(f"answers that were not expected: {strange}, connections lost: {self.lost}")
+def photo_maker(size: int) -> Callable[[], Request]:
+    """A maker of POST requests, each with a photo of ``size`` bytes that differs from all others."""
+    head = (
+        b'--%b\r\nContent-Disposition: form-data; name="name"\r\n\r\nMerlin\r\n'
+        b'--%b\r\nContent-Disposition: form-data; name="photo"; filename="photo.jpg"\r\n'
+        b"Content-Type: image/jpeg\r\n\r\n%b"
+    ) % (_BOUNDARY, _BOUNDARY, _JPEG)
+    tail = os.urandom(max(0, size - len(_JPEG) - 16)) + b"\r\n--%b--\r\n" % _BOUNDARY
+    start = (
+        b"POST / HTTP/1.1\r\nHost: %b\r\nAccept: application/json\r\n"
+        b"Content-Type: multipart/form-data; boundary=%b\r\nContent-Length: %d\r\n\r\n%b"
+    ) % (HOST.encode(), _BOUNDARY, len(head) + 16 + len(tail), head)
+    return lambda: (start, b"%016x" % next(_serial), tail)
 
 
 class Connection(asyncio.Protocol):
-    """One connection, one request at a time; ``answered(connection, code, body)`` is told of each answer."""
+    """A connection for one request at a time."""
 
-    def __init__(self, answered: Callable[["Connection", int, bytes], None], lost: Callable[[], None]) -> None:
-        self._answered = answered
-        self._lost = lost
-        self._data = b""
-        self._busy = False
-        self.began = 0.0
+    transport: Any
+    _response: asyncio.Future[Response] | None = None
+    _data = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = transport
+        self.transport = transport
 
     def connection_lost(self, exc: Exception | None) -> None:
-        if self._busy:
-            self._lost()
+        if self._response is not None and not self._response.done():
+            self._response.set_exception(exc or ConnectionResetError("the server closed the connection"))
 
-    def send(self, request: Request, began: float | None = None) -> None:
-        """Send it; its latency counts from ``began``."""
-        self._busy = True
-        self.began = time.perf_counter() if began is None else began
-        if len(request) == 1:
-            self._transport.write(request[0])
+    def send(self, request: Request) -> asyncio.Future[Response]:
+        """Send a request. The result fails with an OSError when the connection is lost."""
+        self._response = asyncio.get_running_loop().create_future()
+        if self.transport.is_closing():
+            self.connection_lost(None)
+        elif len(request) == 1:
+            self.transport.write(request[0])
         else:
-            self._transport.writelines(request)
+            self.transport.writelines(request)
+        return self._response
 
     def data_received(self, data: bytes) -> None:
         data = self._data + data if self._data else data
@@ -82,153 +85,136 @@ class Connection(asyncio.Protocol):
             length = int(head[at + 17 : head.find(b"\r\n", at + 17)]) if at >= 0 else 0
             if len(data) >= end + 4 + length:
                 self._data = b""
-                self._busy = False
-                self._answered(self, int(data[9:12]), data[end + 4 :])
+                if self._response is not None and not self._response.done():
+                    self._response.set_result((int(data[9:12]), data[end + 4 :], monotonic()))
                 return
         self._data = data
 
-    def close(self) -> None:
-        self._busy = False
-        self._transport.close()
+
+async def connect(port: int) -> Connection:
+    return (await asyncio.get_running_loop().create_connection(Connection, HOST, port))[1]
 
 
-async def connect(
-    port: int, count: int, answered: Callable[[Connection, int, bytes], None], lost: Callable[[], None]
-) -> list[Connection]:
-    """Open connections, some at a time."""
-    loop = asyncio.get_running_loop()
+@asynccontextmanager
+async def connections(port: int, count: int) -> AsyncIterator[list[Connection]]:
+    """Open connections, 32 at a time (fewer than a listener's backlog), and close them when the block ends.
+
+    The block may append further ones.
+    """
     opened: list[Connection] = []
-    while len(opened) < count:
-        some = min(_AT_ONCE, count - len(opened))
-        made = [loop.create_connection(lambda: Connection(answered, lost), HOST, port) for _ in range(some)]
-        opened += [protocol for _, protocol in await asyncio.gather(*made)]
-    return opened
+    try:
+        while len(opened) < count:
+            opened += await asyncio.gather(*(connect(port) for _ in range(min(32, count - len(opened)))))
+        yield opened
+    finally:
+        for connection in opened:
+            connection.transport.close()
+
+
+async def fetch(port: int, request: Request, timeout: float = 10.0) -> tuple[int, bytes]:
+    """Send one request on a connection of its own; returns the code and the body. Raises OSError."""
+    async with connections(port, 1) as (connection,):
+        code, body, _ = await asyncio.wait_for(connection.send(request), timeout)
+    return code, body
+
+
+class Load:
+    """What came back for a load: a latency in seconds for each response, and how often which code came."""
+
+    def __init__(self) -> None:
+        self.latencies: list[float] = []
+        self.codes: Counter[int] = Counter()
+        self.lost = 0
+        self.seconds = 0.0
+
+    async def send(self, connection: Connection, request: Request, due: float | None = None) -> bytes:
+        """Send a request and note its response; the latency counts from when it was due. Returns a success's body."""
+        began = monotonic() if due is None else due
+        try:
+            code, body, arrived = await connection.send(request)
+        except OSError:
+            self.lost += 1
+            return b""
+        self.latencies.append(arrived - began)
+        self.codes[code] += 1
+        return body if code < 300 else b""
+
+    def figures(self, prefix: str = "") -> dict[str, float]:
+        """The median and the 99th percentile of the latencies, in milliseconds."""
+        ordered = sorted(self.latencies) or [float("nan")]
+        return {f"{prefix}p{percent}_ms": ordered[len(ordered) * percent // 100] * 1e3 for percent in (50, 99)}
+
+    def expect(self, *codes: int) -> None:
+        """Raise RuntimeError if another code came or a connection was lost: then the figures mean nothing."""
+        strange = {code: n for code, n in self.codes.items() if code not in codes}
+        if strange or self.lost:
+            raise RuntimeError(f"unexpected codes: {strange}, connections lost: {self.lost}")
 
 
 async def closed_loop(
-    port: int,
-    connections: int,
-    next_request: Callable[[], Request | None],
-    seconds: float,
-    on_answer: Callable[[int, bytes], None] | None = None,
-) -> tuple[Answers, float]:
-    """Each connection sends its next request when the last was answered, until there is none or time is up.
+    port: int, count: int, next_request: NextRequest, seconds: float, on_body: Callable[[bytes], object] = bool
+) -> Load:
+    """Let each of ``count`` connections send its next request after the last one's response, until time is up.
 
-    Returns the answers, and the seconds that they took.
+    ``on_body`` is called with the body of each success.
     """
-    answers = Answers()
-    loop = asyncio.get_running_loop()
-    done = loop.create_future()
-    end = answers.began + seconds
-    running = connections
+    load = Load()
 
-    def stopped() -> None:
-        nonlocal running
-        running -= 1
-        if running == 0 and not done.done():
-            done.set_result(None)
+    async def run(connection: Connection) -> None:
+        while monotonic() < began + seconds and not load.lost and (request := next_request()) is not END:
+            if request is NOT_YET:
+                await asyncio.sleep(0.01)
+            elif body := await load.send(connection, request):
+                on_body(body)
 
-    def answered(connection: Connection, code: int, body: bytes) -> None:
-        answers.latencies.append(time.perf_counter() - connection.began)
-        answers.codes[code] += 1
-        if on_answer is not None:
-            on_answer(code, body)
-        go_on(connection)
-
-    def go_on(connection: Connection) -> None:
-        request = next_request() if time.perf_counter() < end else None
-        if request is None:
-            stopped()
-        elif request:
-            connection.send(request)
-        else:
-            loop.call_later(0.01, go_on, connection)
-
-    def lost() -> None:
-        answers.lost += 1
-        stopped()
-
-    opened = await connect(port, connections, answered, lost)
-    answers.began = time.perf_counter()
-    end = answers.began + seconds
-    for connection in opened:
-        go_on(connection)
-    await done
-    took = time.perf_counter() - answers.began
-    for connection in opened:
-        connection.close()
-    return answers, took
+    async with connections(port, count) as opened, asyncio.timeout(seconds + PATIENCE):
+        began = monotonic()
+        await asyncio.gather(*map(run, opened))
+        load.seconds = monotonic() - began
+    return load
 
 
 async def open_loop(
     port: int,
     rate: float,
     seconds: float,
-    next_request: Callable[[], Request],
+    next_request: NextRequest,
+    began: float = 0.0,
+    count: int = 64,
     most: int = 1000,
-    connections: int = 64,
-    patience: float = 30.0,
-) -> Answers:
-    """Requests at a fixed rate whatever the answers do; a latency counts from when its request was due.
+) -> Load:
+    """Send requests at a fixed rate, whatever the responses do; a latency counts from when its request was due.
 
-    Starts with ``connections`` and opens more, up to ``most``, when all are busy.
+    The first is due at ``began``, or at once. When all ``count`` connections wait for a response, another is opened;
+    when there are ``most`` of them, requests wait for one to become free.
     """
-    answers = Answers()
-    idle: list[Connection] = []
-    waiting: list[float] = []
-    total = int(rate * seconds)
-    done = asyncio.get_running_loop().create_future()
+    load = Load()
+    began = began or monotonic()
+    spare = most - count
+    free: asyncio.LifoQueue[Connection] = asyncio.LifoQueue()
 
-    def over() -> None:
-        if len(answers.latencies) + answers.lost == total and not done.done():
-            done.set_result(None)
+    async def send(due: float) -> None:
+        nonlocal spare
+        if free.empty() and spare > 0:
+            spare -= 1
+            opened.append(await connect(port))
+            free.put_nowait(opened[-1])
+        connection = await free.get()
+        await load.send(connection, next_request(), due)
+        free.put_nowait(connection)
 
-    def answered(connection: Connection, code: int, body: bytes) -> None:
-        answers.latencies.append(time.perf_counter() - connection.began)
-        answers.codes[code] += 1
-        if waiting:
-            connection.send(next_request(), waiting.pop(0))
-        else:
-            idle.append(connection)
-        over()
-
-    def lost() -> None:
-        answers.lost += 1
-        over()
-
-    opened = await connect(port, connections, answered, lost)
-    idle += opened
-    answers.began = time.perf_counter()
-    for number in range(total):
-        due = answers.began + number / rate
-        if (pause := due - time.perf_counter()) > 0:
-            await asyncio.sleep(pause)
-        if not idle and len(opened) < most:
-            more = await connect(port, 1, answered, lost)
-            opened += more
-            idle += more
-        if idle:
-            idle.pop().send(next_request(), due)
-        else:
-            waiting.append(due)
-    with contextlib.suppress(TimeoutError):
-        await asyncio.wait_for(done, patience)
-    # What was never answered counts as having taken until now.
-    missing = total - len(answers.latencies) - answers.lost
-    answers.latencies += [patience] * missing
-    for connection in opened:
-        connection.close()
-    return answers
-
-
-async def fetch(port: int, request: Request, timeout: float = 10.0) -> tuple[int, bytes]:
-    """One request on a connection of its own."""
-    reader, writer = await asyncio.wait_for(asyncio.open_connection(HOST, port), timeout)
-    try:
-        writer.writelines(request)
-        head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), timeout)
-        at = head.lower().find(b"\r\ncontent-length:")
-        length = int(head[at + 17 : head.find(b"\r\n", at + 17)]) if at >= 0 else 0
-        return int(head[9:12]), await asyncio.wait_for(reader.readexactly(length), timeout)
-    finally:
-        writer.close()
+    async with connections(port, count) as opened:
+        for connection in opened:
+            free.put_nowait(connection)
+        sent: list[asyncio.Task[None]] = []
+        for number in range(int(rate * seconds)):
+            due = began + number / rate
+            await asyncio.sleep(max(0.0, due - monotonic()))
+            sent.append(asyncio.create_task(send(due)))
+        done, missing = await asyncio.wait(sent, timeout=LATEST)
+        for task in done:
+            task.result()  # raises what kept it from sending
+        for task in missing:
+            task.cancel()
+    load.latencies += [LATEST] * len(missing)
+    return load

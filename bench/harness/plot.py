@@ -15,16 +15,15 @@ from harness.report import PEER, ROWS, Figure, Runs, shown, values
 # Text stays text, and the same results make the same file.
 matplotlib.rcParams.update({"svg.fonttype": "none", "svg.hashsalt": "bench", "font.size": 9})
 
-MOST = 64
-"""Where the axis of gains ends; longer bars are cut."""
+MOST = 64  # where the axis of gains ends; longer bars are cut
 
+# The charts of --scaling: title, series, what the horizontal axis counts, and the figure.
 CHARTS = (
     ("status requests a second", "W2 by tasks", "tasks in the database", "per_s"),
     ("status requests a second", "W2 by connections", "connections", "per_s"),
     ("seconds from the start to the first response", "W5 by tasks", "unfinished tasks", "first_answer_s"),
     ("memory then, MB", "W5 by tasks", "unfinished tasks", "rss_mb"),
 )
-"""The charts of --scaling: title, series, what the horizontal axis counts, and the figure."""
 
 
 def draw(results: Path) -> None:

@@ -1,50 +1,46 @@
-"""How merlind's cost grows: with the tasks in its database, and with its clients' connections."""
+"""How merlind's cost grows with the tasks in its database, and with its clients' connections."""
 
 from dataclasses import replace
 from pathlib import Path
 
-from harness.asking import statuses
-from harness.common import Size
+from harness.measuring import Figures, Size
 from harness.processes import Kind
-from harness.report import shown
-from harness.working import starting
+from harness.report import figures_line, markdown, shown
+from harness.workloads import w2, w5
 
 TASKS = (1000, 10_000, 100_000, 1_000_000)
 CONNECTIONS = (1, 10, 100, 1000)
-
-Series = dict[str, dict[str, dict[str, float]]]
-"""Figures by series and by how many."""
+Series = dict[str, dict[str, Figures]]  # by series, and by number of tasks or connections
+COLUMNS = {
+    "W2 by tasks": ("per_s", "first_per_s", "p99_ms", "rss_mb"),
+    "W2 by connections": ("per_s", "p99_ms", "rss_mb"),
+    "W5 by tasks": ("first_answer_s", "get_p99_ms", "rss_mb"),
+}
 
 
 async def measure(kind: Kind, work: Path, size: Size, most: int) -> Series:
-    """Go up, with no more than ``most`` tasks."""
+    """Run W2 and W5 with ever more tasks, up to ``most``, and W2 with ever more connections."""
     size = replace(size, seconds=min(size.seconds, 8.0))
-    found: Series = {"W2 by tasks": {}, "W5 by tasks": {}, "W2 by connections": {}}
+    found: Series = {series: {} for series in COLUMNS}
+
+    def note(series: str, many: int, figures: Figures) -> None:
+        found[series][str(many)] = figures
+        print(f"{series} {many}: {figures_line(figures)}", flush=True)
+
     for tasks in (n for n in TASKS if n <= most):
-        figures = await statuses(kind, work / f"status-{tasks}", tasks, 64, size)
-        _note(found, "W2 by tasks", tasks, figures)
-        _note(found, "W5 by tasks", tasks, await starting(kind, work / f"start-{tasks}", tasks))
-    for connections in CONNECTIONS:
-        figures = await statuses(kind, work / f"connections-{connections}", min(100_000, most), connections, size)
-        _note(found, "W2 by connections", connections, figures)
+        note("W2 by tasks", tasks, await w2(kind, work / f"status-{tasks}", size, tasks))
+        note("W5 by tasks", tasks, await w5(kind, work / f"start-{tasks}", size, tasks))
+    for many in CONNECTIONS:
+        note("W2 by connections", many, await w2(kind, work / f"connections-{many}", size, min(100_000, most), many))
     return found
 
 
-def _note(found: Series, series: str, many: int, figures: dict[str, float]) -> None:
-    found[series][str(many)] = figures
-    print(f"{series} {many}: {', '.join(f'{name} {shown(value)}' for name, value in figures.items())}", flush=True)
-
-
-def table(found: Series) -> str:
-    """What was found, in Markdown."""
-    columns = {
-        "W2 by tasks": ("per_s", "first_per_s", "p99_ms", "rss_mb"),
-        "W2 by connections": ("per_s", "p99_ms", "rss_mb"),
-        "W5 by tasks": ("first_answer_s", "get_p99_ms", "rss_mb"),
-    }
-    lines = []
-    for series, names in columns.items():
-        lines += ["", f"| {series} | {' | '.join(names)} |", f"| ---: |{' ---: |' * len(names)}"]
-        for many, figures in found[series].items():
-            lines.append(f"| {int(many):,} | {' | '.join(shown(figures[name]) for name in names)} |")
-    return "\n".join(lines)
+def tables(found: Series) -> str:
+    """The series as tables in Markdown."""
+    return "\n\n".join(
+        markdown(
+            [series, *names],
+            [[f"{int(many):,}", *(shown(figures[name]) for name in names)] for many, figures in found[series].items()],
+        )
+        for series, names in COLUMNS.items()
+    )
