@@ -64,10 +64,12 @@ def main() -> None:
 
 def drive(rounds: dict[str, int], folder: Path) -> None:
     """The process under callgrind: one merlind that does so many rounds of each path."""
+    from twisted.enterprise.adbapi import ConnectionPool
     from twisted.internet.testing import MemoryReactorClock, StringTransport
 
-    from merlind import service
     from merlind.daemon.datadir import DataDir
+    from merlind.service import MerlindService
+    from merlind.settings import Settings
     from merlind.storage.sqlite import database
 
     class Reactor(MemoryReactorClock):
@@ -84,7 +86,7 @@ def drive(rounds: dict[str, int], folder: Path) -> None:
             reactor.callLater(0, lambda: report(True, function(*args, **kwargs)))
 
     def make_pool(*args: Any, **kwargs: Any) -> Any:
-        pool = service.ConnectionPool(*args, **kwargs)
+        pool = ConnectionPool(*args, **kwargs)
         pool.threadpool = OneThread()
         return pool
 
@@ -92,7 +94,7 @@ def drive(rounds: dict[str, int], folder: Path) -> None:
     directory = DataDir(folder / "data")
     directory.acquire()
     database.prepare(directory.database)
-    settings = service.Settings(
+    settings = Settings(
         listen=["tcp:8000"],
         admin=None,
         upstream="http://127.0.0.1:9/api/",
@@ -110,7 +112,7 @@ def drive(rounds: dict[str, int], folder: Path) -> None:
         min_rate=8192,
         min_free_bytes=0,
     )
-    merlind = service.MerlindService(reactor, settings, directory, sys.exit, make_pool)
+    merlind = MerlindService(reactor, settings, directory, sys.exit, make_pool)
     merlind.privilegedStartService()
     merlind.startService()
     reactor.advance(1.0)
@@ -142,7 +144,7 @@ def drive(rounds: dict[str, int], folder: Path) -> None:
         return requests
 
     def browse() -> tuple[Any, StringTransport]:
-        protocol, transport = merlind.site.buildProtocol(None), StringTransport()
+        protocol, transport = merlind.parts.site.buildProtocol(None), StringTransport()
         protocol.makeConnection(transport)
         return protocol, transport
 

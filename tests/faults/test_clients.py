@@ -165,6 +165,7 @@ class ManyClientsTest(ClientCase):
     def test_past_the_cap(self) -> None:
         """Past the cap on connections: 503 at once, or a close; and place for others as soon as some have gone."""
         merlind, _ = self.start("--max-connections=40")
+        until(lambda: merlind.metric("merlind_connections") == 0, "the first connection to end")
         turned_away = 0
         with contextlib.ExitStack() as stack:
             for _ in range(40):
