@@ -1,4 +1,4 @@
-"""A client of merlind: real photos, forms and requests, and the ledger that judges whether a promise was kept."""
+"""A client of merlind: photos, forms and requests, and a ledger that checks that no acknowledged task is lost."""
 
 import hashlib
 import http.client
@@ -17,11 +17,11 @@ from typing import Any
 from merlind.merlinface.score import score_of_digest
 
 GONE_AWAY = (OSError, http.client.HTTPException)
-"""What a client meets when the server dies on it."""
+"""What a request raises when the server dies or hangs up."""
 
 
 def jpeg(comment: bytes = b"") -> bytes:
-    """A whole baseline JPEG of 8 x 8 grey pixels, told from others by its comment."""
+    """Return a whole baseline JPEG of 8 x 8 grey pixels; the comment makes it differ from others."""
 
     def segment(marker: int, content: bytes) -> bytes:
         return struct.pack(">BBH", 0xFF, marker, len(content) + 2) + content
@@ -43,7 +43,7 @@ def jpeg(comment: bytes = b"") -> bytes:
 
 
 def png(side: int = 8) -> bytes:
-    """A whole PNG of random grey pixels: about ``side`` squared bytes, and no two alike."""
+    """Return a whole PNG of ``side`` x ``side`` random grey pixels, a byte each: no two are alike."""
 
     def chunk(kind: bytes, content: bytes) -> bytes:
         return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
@@ -55,14 +55,14 @@ def png(side: int = 8) -> bytes:
 
 @dataclass(frozen=True)
 class Form:
-    """A form of name and photo as bytes, and its Content-Type."""
+    """An encoded form with a name and a photo, and its Content-Type."""
 
     content_type: str
     body: bytes
 
 
 def form(name: str, photo: bytes, filename: str = "photo.png") -> Form:
-    """The form that a client sends."""
+    """Encode a name and a photo as the form that a client sends."""
     boundary = secrets.token_hex(12)
     body = b"".join(
         (
@@ -78,7 +78,7 @@ def form(name: str, photo: bytes, filename: str = "photo.png") -> Form:
 
 @dataclass(frozen=True)
 class Reply:
-    """An answer that was read whole."""
+    """A response, read to its end."""
 
     code: int
     headers: Mapping[str, str]
@@ -96,7 +96,7 @@ def request(
     headers: Mapping[str, str] | None = None,
     timeout: float = 60.0,
 ) -> Reply:
-    """One request on a connection of its own."""
+    """Send one request on a connection of its own, and return the response."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=timeout)
     try:
         return ask(connection, method, target, body, headers)
@@ -111,28 +111,31 @@ def ask(
     body: bytes | None = None,
     headers: Mapping[str, str] | None = None,
 ) -> Reply:
-    """One request on a connection that is kept."""
+    """Send one request on an open connection, which stays open, and return the response."""
     connection.request(method, target, body, dict(headers or {}))
-    answer = connection.getresponse()
-    return Reply(answer.status, dict(answer.headers.items()), answer.read())
+    response = connection.getresponse()
+    return Reply(response.status, dict(response.headers.items()), response.read())
 
 
 def post(port: int, name: str, photo: bytes, headers: Mapping[str, str] | None = None, timeout: float = 60.0) -> Reply:
-    """Send a photo with a name."""
+    """Upload a photo with a name on a connection of its own, and return the response."""
     sent = form(name, photo)
     return request(port, "POST", "/", sent.body, {"Content-Type": sent.content_type, **(headers or {})}, timeout)
 
 
 @dataclass(frozen=True)
 class Promise:
-    """A task that was answered 202 or 200: the name and the SHA-256 of the photo that were sent."""
+    """What a task that got a 202 or 200 must belong to: the name and the SHA-256 of the photo that were sent."""
 
     name: str
     sha256: bytes
 
 
 class Ledger:
-    """What was promised, each promise in a file before it counts: the judge of everything that is done to merlind."""
+    """All acknowledged tasks, by number: what merlind must not lose, whatever is done to it.
+
+    Each is written to a file, outside of merlind's data directory, before it counts.
+    """
 
     def __init__(self, path: Path) -> None:
         self._file = path.open("a", encoding="utf-8")
@@ -143,42 +146,43 @@ class Ledger:
         self._file.close()
 
     def post(self, port: int, name: str, photo: bytes) -> int:
-        """Send a photo, which must be taken; returns the task's number."""
+        """Upload a photo, which must be accepted, and return the task's number."""
         reply = post(port, name, photo)
         assert reply.code in (200, 202), (reply.code, reply.body)
         return self.note(reply, name, photo)
 
     def note(self, reply: Reply, name: str, photo: bytes) -> int:
-        """Note what a 202 or 200 to a POST promised."""
+        """Record the task that a 202 or 200 to a POST acknowledged, and return its number."""
         task = int(reply.json()["task"])
         promise = Promise(name, hashlib.sha256(photo).digest())
         with self._lock:
             before = self.promises.setdefault(task, promise)
             self._file.write(json.dumps([task, promise.sha256.hex(), name]) + "\n")
             self._file.flush()
-        assert before == promise, f"task {task} was given to two"
+        assert before == promise, f"task {task} was given to two submissions"
         return task
 
     def fault(self, port: int, task: int, finished: bool) -> str | None:
-        """What is wrong with how a task stands now, if anything is; ``finished`` says that it has to be ready."""
+        """Ask for a task, and return what is wrong with it, or None; with ``finished`` it must be ready."""
         reply = request(port, "GET", f"/?task_id={task}")
-        answer = reply.json()
+        status = reply.json()
         promise = self.promises[task]
-        if answer["status"] == "ready":
+        if status["status"] == "ready":
             right = score_of_digest(promise.name, promise.sha256)
-            return None if answer["result"] == right else f"task {task} has another's result"
-        return None if answer["status"] == "wait" and not finished else f"task {task} is {answer}"
+            return None if status["result"] == right else f"task {task} has another's result"
+        return None if status["status"] == "wait" and not finished else f"task {task} is {status}"
 
     def losses(self, port: int, finished: bool = False) -> list[str]:
-        """What is wrong with the promised tasks."""
+        """Return what is wrong with the acknowledged tasks, one sentence each; ``finished`` is as in fault."""
         return [fault for task in self.promises if (fault := self.fault(port, task, finished))]
 
 
 class Load:
-    """Clients that send photos, send them again and ask, until they are stopped, whatever the server does meanwhile.
+    """Clients that upload photos, repeat uploads and ask for tasks, until they are stopped.
 
-    An acknowledged task goes into the ledger; a promise that is broken, into ``broken``. What is not acknowledged is
-    sent again, as real clients do.
+    They go on while the server is down, and repeat an upload until it is acknowledged, as real clients do. Acknowledged
+    tasks go into the ledger, broken promises into ``broken``. ``tried`` counts requests, ``refused`` uploads that got
+    an error. A photo has up to ``largest`` squared bytes.
     """
 
     def __init__(self, port: int, ledger: Ledger, clients: int = 4, largest: int = 300) -> None:
@@ -211,7 +215,7 @@ class Load:
                 if mine and random.random() < 0.3:
                     self._look_again(connection, *random.choice(mine))
                     continue
-                # What was not acknowledged is sent again.
+                # Repeat an upload that was not acknowledged.
                 photo = photo or png(random.randrange(8, self._largest))
                 name = f"{number}-{len(mine)}"
                 reply = self._post(connection, name, photo)

@@ -1,4 +1,4 @@
-"""Runs trial, more than once, and leaves its count, in the plain form that any reader of a log knows, in .tox/count.
+"""Runs trial several times, and writes the total to .tox/count: "12 passed, 0 failed, 3 skipped".
 
 python -m tests.count MODULE ARGUMENT... -- MODULE ARGUMENT...
 """
@@ -13,12 +13,12 @@ COUNT = Path(".tox/count")
 
 
 def counts_in(summary: str) -> Counter[str]:
-    """What the last line of trial's output counts, by its own words."""
+    """Read the counts from the last line of trial's output, under trial's names for them."""
     return Counter({name: int(number) for name, number in re.findall(r"(\w+)=(\d+)", summary)})
 
 
 def run(command: list[str]) -> tuple[int, Counter[str]]:
-    """Run a module, show what it prints, and return its status and trial's counts."""
+    """Run a module, pass its output on, and return its exit status and trial's counts."""
     last = ""
     with subprocess.Popen([sys.executable, "-m", *command], stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
@@ -29,7 +29,7 @@ def run(command: list[str]) -> tuple[int, Counter[str]]:
 
 
 def main(arguments: list[str]) -> int:
-    """Run all commands, whether one fails or not; the status is the worst of theirs."""
+    """Run all commands, even if one fails, and return the worst exit status."""
     status, counts = 0, Counter[str]()
     while arguments:
         end = arguments.index("--") if "--" in arguments else len(arguments)

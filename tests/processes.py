@@ -1,4 +1,4 @@
-"""Real twistd processes on loopback: started on free ports, watched through /proc, ended by their own ids."""
+"""Runs real twistd processes on loopback: on free ports, measured through /proc, ended by their own process ids."""
 
 import os
 import random
@@ -16,21 +16,22 @@ from typing import Any, Self
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.client import GONE_AWAY, Ledger, Reply, request
-from tests.upstream import Exchange, Upstream
+from tests.upstream import Upstream, UpstreamRequest
 
 TWISTD = [sys.executable, "-c", "from twisted.scripts.twistd import run; run()", "-n", "--pidfile="]
-"""twistd of the interpreter that runs the tests, wherever its scripts are."""
+"""Runs twistd with the interpreter that runs the tests, wherever its scripts are installed."""
 
 PATIENCE = 60.0
-"""Seconds after which something that ought to happen is taken not to: only a hanging test ever waits as long."""
+"""How many seconds ``until`` waits before the test fails; far longer than anything here takes."""
 
 HOST = "127.0.0.1"
 
 
 def free_port() -> int:
-    """A port that nobody listens on.
+    """Return a port that nobody listens on.
 
-    From below the range of ports that outgoing connections get, so that none of those takes it before it is used.
+    It lies below the range that the kernel takes ports of outgoing connections from, so none of those can take it
+    before the test does.
     """
     while True:
         port = random.randrange(20000, 32000)
@@ -44,16 +45,16 @@ def free_port() -> int:
 
 
 def until(condition: Callable[[], Any], what: str, seconds: float = PATIENCE) -> Any:
-    """Wait until ``condition`` returns something true, and return that."""
+    """Wait until ``condition`` returns something true, and return that; fail, naming ``what``, after ``seconds``."""
     end = time.monotonic() + seconds
     while not (found := condition()):
-        assert time.monotonic() < end, f"waited in vain: {what}"
+        assert time.monotonic() < end, f"timed out waiting for {what}"
         time.sleep(0.02)
     return found
 
 
 def environment(more: Mapping[str, str] | None = None) -> dict[str, str]:
-    """The environment for a process under test: none of its options are set, and it may run in any directory."""
+    """Return an environment for a process under test, with no option of ours in it and an absolute PYTHONPATH."""
     found = {name: value for name, value in os.environ.items() if not name.startswith("MERLIN")}
     if "PYTHONPATH" in found:
         paths = found["PYTHONPATH"].split(os.pathsep)
@@ -62,9 +63,9 @@ def environment(more: Mapping[str, str] | None = None) -> dict[str, str]:
 
 
 class Daemon:
-    """``twistd -n PLUGIN OPTIONS``, of which ``folder`` gets the log; ``cleanup`` is a test's addCleanup, or alike.
+    """One ``twistd -n PLUGIN OPTIONS`` after another, all with the same log, a file in ``folder``.
 
-    It may be started again after its end; the log goes on in the same file. ``files`` limits its open files.
+    ``cleanup`` is a test's addCleanup, or works like it: it gets ``kill``. ``files`` limits the open files.
     """
 
     def __init__(
@@ -86,8 +87,8 @@ class Daemon:
         cleanup(self.kill)
 
     def spawn(self) -> Self:
-        """Start it."""
-        assert not self.running, "it runs already"
+        """Start the process; the one before must have ended."""
+        assert not self.running, "it is already running"
 
         def limit() -> None:
             if self._files is not None:
@@ -107,26 +108,26 @@ class Daemon:
 
     @property
     def pid(self) -> int:
-        """Its process id."""
+        """The process id."""
         assert self._process is not None, "it was never started"
         return self._process.pid
 
     @property
     def running(self) -> bool:
-        """Whether it runs."""
+        """Whether the process is running."""
         return self._process is not None and self._process.poll() is None
 
     def log(self) -> str:
-        """All that it wrote."""
+        """Return the log of all runs so far."""
         return self._log.read_text("utf-8", "replace") if self._log.exists() else ""
 
     def signal(self, number: int) -> None:
-        """Send it a signal, if it runs."""
+        """Send a signal, if the process is running."""
         if self.running:
             os.kill(self.pid, number)
 
     def wait(self, seconds: float = PATIENCE) -> int:
-        """Its exit status, when it has ended; minus the signal's number if it was one."""
+        """Wait for the end, and return the exit status: minus the number of the signal if one ended the process."""
         assert self._process is not None, "it was never started"
         try:
             return self._process.wait(seconds)
@@ -134,27 +135,27 @@ class Daemon:
             raise AssertionError(f"it did not end; its log: {self.log()[-2000:]}") from None
 
     def kill(self) -> None:
-        """End it with SIGKILL."""
+        """End the process with SIGKILL, if it is running."""
         self.signal(signal.SIGKILL)
         if self._process is not None:
             self._process.wait()
 
     def stop(self) -> int:
-        """End it with SIGTERM; returns the exit status."""
+        """End the process with SIGTERM, and return the exit status."""
         self.signal(signal.SIGTERM)
         return self.wait()
 
     def cpu_seconds(self) -> float:
-        """The processor time that it has used."""
+        """Return the processor time used so far, in seconds."""
         fields = Path(f"/proc/{self.pid}/stat").read_text("ascii").rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     def memory(self) -> int:
-        """Its resident memory, in bytes."""
+        """Return the resident memory, in bytes."""
         return int(Path(f"/proc/{self.pid}/statm").read_text("ascii").split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
     def open_files(self) -> int:
-        """How many files it has open."""
+        """Return the number of open files."""
         return len(os.listdir(f"/proc/{self.pid}/fd"))
 
     def _await_port(self, port: int) -> None:
@@ -163,11 +164,11 @@ class Daemon:
             with socket.socket() as probe:
                 return probe.connect_ex((HOST, port)) == 0
 
-        until(listens, "the port to be served")
+        until(listens, f"port {port} to be open")
 
 
 class MerlinFace(Daemon):
-    """The stand-in for the upstream, as a process of its own."""
+    """The stand-in for the upstream, in a process of its own."""
 
     def __init__(self, cleanup: Callable[..., Any], folder: Path, *options: str) -> None:
         self.port = free_port()
@@ -182,7 +183,10 @@ class MerlinFace(Daemon):
 
 
 class Merlind(Daemon):
-    """merlind on ``port`` and ``admin``, with its data in ``data``; it polls often unless an option says otherwise."""
+    """merlind on ``port``, with the admin listener on ``admin`` and its data in ``data``.
+
+    It polls ten times a second unless an option says otherwise.
+    """
 
     def __init__(
         self,
@@ -214,33 +218,33 @@ class Merlind(Daemon):
         return self
 
     def serves(self) -> bool:
-        """Whether it answers just now."""
+        """Whether merlind responds at this moment."""
         try:
             return request(self.port, "OPTIONS").code == 204
         except GONE_AWAY:
             return False
 
     def get(self, task: int, wait: int | None = None) -> Reply:
-        """Ask how a task stands; with ``wait``, have the answer held for so many seconds."""
+        """Ask for a task; with ``wait``, long-poll for up to so many seconds."""
         headers = {} if wait is None else {"Prefer": f"wait={wait}"}
         return request(self.port, "GET", f"/?task_id={task}", headers=headers)
 
     def health(self) -> Reply:
-        """Ask whether it is ready."""
+        """Ask whether merlind is ready."""
         return request(self.admin, "GET", "/health/ready")
 
     def metric(self, name: str) -> float:
-        """A sample of the metrics, such as ``merlind_tasks{state="ready"}``; zero if there is none yet."""
+        """Read one metric, such as ``merlind_tasks{state="ready"}``; zero if it isn't there yet."""
         text = request(self.admin, "GET", "/metrics").body.decode("ascii")
         found = re.search(rf"^{re.escape(name)} (\S+)$", text, re.MULTILINE)
         return float(found[1]) if found else 0.0
 
     def unfinished(self) -> int:
-        """How many tasks it says are unfinished."""
+        """Return the number of unfinished tasks, according to the metrics."""
         return int(sum(self.metric(f'merlind_tasks{{state="{state}"}}') for state in ("upload", "poll")))
 
     def spooled(self) -> list[Path]:
-        """The photos on its disk, those that are still coming in too."""
+        """Return the files in the spool, those of uploads in progress included."""
         return [path for path in (self.data / "spool").rglob("*") if path.is_file()]
 
 
@@ -252,32 +256,32 @@ class ProcessCase(SynchronousTestCase):
         self.folder.mkdir(mode=0o700, parents=True)
 
     def merlind(self, *options: str, upstream: str | None = None, **more: Any) -> Merlind:
-        """A merlind, not yet started, with an upstream that has each score at once unless another one is named."""
-        url = upstream or Upstream(self.addCleanup, Exchange.score).url
+        """Make a merlind, not yet started; its upstream scores every upload at once unless the test names another."""
+        url = upstream or Upstream(self.addCleanup, UpstreamRequest.score).url
         return Merlind(self.addCleanup, self.folder / "merlind", *options, upstream=url, **more)
 
     def merlinface(self, *options: str) -> MerlinFace:
-        """A stand-in for the upstream, not yet started."""
+        """Make a stand-in for the upstream, not yet started."""
         return MerlinFace(self.addCleanup, self.folder / "merlinface", *options)
 
     def ledger(self) -> Ledger:
-        """A ledger beside the data directory."""
+        """Make a ledger outside of the data directory."""
         ledger = Ledger(self.folder / "ledger")
         self.addCleanup(ledger.close)
         return ledger
 
     def drain(self, merlind: Merlind, ledger: Ledger, seconds: float = PATIENCE) -> None:
-        """Let all tasks get over; then each promise has to be kept, and no photo be left on the disk."""
-        until(lambda: merlind.unfinished() == 0, "all tasks to be over", seconds)
+        """Wait until all tasks are finished, then check that each is ready with its own result, and the spool empty."""
+        until(lambda: merlind.unfinished() == 0, "all tasks to finish", seconds)
         self.assertEqual(ledger.losses(merlind.port, finished=True), [])
         until(lambda: merlind.spooled() == [], "the spool to be empty")
 
     def assert_no_traceback(self, daemon: Daemon) -> None:
-        """Nothing that happened was unforeseen."""
+        """Check that the daemon logged no unexpected error."""
         before, found, after = daemon.log().partition("Traceback")
         self.assertFalse(found, f"{before[-1000:]}{found}{after[:3000]}")
 
     def figures(self, **figures: object) -> None:
         """Print what the test did, on one line."""
-        told = ", ".join(f"{name.replace('_', ' ')} {figure}" for name, figure in figures.items())
-        print(f"\n    {self.id().rpartition('.')[2]}: {told}")
+        summary = ", ".join(f"{name.replace('_', ' ')} {figure}" for name, figure in figures.items())
+        print(f"\n    {self.id().rpartition('.')[2]}: {summary}")

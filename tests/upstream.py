@@ -1,4 +1,4 @@
-"""An upstream that misbehaves as a test's script says: a raw-socket server with a thread for each connection."""
+"""An upstream that responds, or misbehaves, as a test's script says: raw sockets, and a thread for each connection."""
 
 import hashlib
 import json
@@ -24,8 +24,8 @@ def reset(connection: socket.socket) -> None:
     connection.close()
 
 
-class Exchange:
-    """One request that came in whole, and ways to answer it. ``nth`` counts those for the same name or retry_id."""
+class UpstreamRequest:
+    """A request that arrived whole, and ways to respond to it. The first of its kind for its key has ``nth`` 1."""
 
     nth = 0
 
@@ -38,52 +38,52 @@ class Exchange:
 
     @property
     def name(self) -> str:
-        """The name that was sent."""
+        """The name in the form; empty in a poll."""
         return self.fields.get("name", b"").decode("utf-8")
 
     @property
     def sha256(self) -> bytes:
-        """The digest of the photo that was sent."""
+        """The SHA-256 of the photo in the form."""
         return hashlib.sha256(self.fields.get("photo", b"")).digest()
 
     @property
     def retry_id(self) -> str:
-        """The retry_id that was sent."""
+        """The retry_id in the form; empty in an upload."""
         return self.fields.get("retry_id", b"").decode("utf-8")
 
     @property
-    def about(self) -> str:
-        """What it is about: the name, or the retry_id."""
+    def key(self) -> str:
+        """What requests are counted by: the name of an upload, the retry_id of a poll."""
         return self.name or self.retry_id
 
     def send(self, data: bytes) -> None:
         """Send bytes as they are."""
         self.socket.sendall(data)
 
-    def answer(self, code: int, body: bytes, *headers: str) -> bool:
-        """Send a whole answer; the connection is kept."""
+    def respond(self, code: int, body: bytes, *headers: str) -> bool:
+        """Send a whole response; the connection is kept."""
         lines = [f"HTTP/1.1 {code} So", "Content-Type: application/json", f"Content-Length: {len(body)}", *headers]
         self.send("\r\n".join(lines).encode() + b"\r\n\r\n" + body)
         return True
 
-    def say(self, **answer: Any) -> bool:
-        """Answer 200 with an object."""
-        return self.answer(200, json.dumps(answer).encode())
+    def respond_json(self, **fields: Any) -> bool:
+        """Respond 200 with a JSON object."""
+        return self.respond(200, json.dumps(fields).encode())
 
     def wait(self, retry_id: str) -> bool:
-        """Ask for patience."""
-        return self.say(status="wait", result=None, retry_id=retry_id)
+        """Respond that there is no score yet, and that ``retry_id`` is to be polled."""
+        return self.respond_json(status="wait", result=None, retry_id=retry_id)
 
     def score(self) -> bool:
-        """Answer an upload with the stand-in's score."""
-        return self.say(status="ready", result=score_of_digest(self.name, self.sha256))
+        """Respond to an upload with the score that the stand-in would give."""
+        return self.respond_json(status="ready", result=score_of_digest(self.name, self.sha256))
 
     def reset(self) -> None:
         """Reset the connection."""
         reset(self.socket)
 
     def keep_silent(self) -> None:
-        """Say nothing until the other side hangs up, or the test is over."""
+        """Send nothing until merlind hangs up or the test ends."""
         self.drip(b"", 0.1)
         while not self._server.closed:
             with suppress(TimeoutError):
@@ -91,7 +91,7 @@ class Exchange:
                     return
 
     def drip(self, data: bytes, pause: float) -> None:
-        """Send byte by byte, for as long as the other side listens."""
+        """Send byte by byte, with a pause after each, as long as merlind listens."""
         self.socket.settimeout(pause)
         for byte in data:
             if self._server.closed:
@@ -100,20 +100,20 @@ class Exchange:
             time.sleep(pause)
 
 
-Script = Callable[[Exchange], object]
-"""What an upstream does with a request; the connection is kept if it returns True."""
+Script = Callable[[UpstreamRequest], object]
+"""Responds to a request, or doesn't; the connection is kept if it returns True."""
 
 
 class Upstream:
-    """Listens on a port of loopback, a free one by default, and does with each request as ``script`` says.
+    """Listens on loopback, on a free port by default, and calls ``script`` with each request.
 
-    ``begun``, if it is set, is called with the connection when a request's headers are in, before its body is read.
+    A test may set ``on_headers``, which gets the connection when a request's headers have arrived, before its body.
     """
 
     def __init__(self, cleanup: Callable[..., Any], script: Script, port: int = 0) -> None:
         self.script = script
-        self.begun: Callable[[socket.socket], None] | None = None
-        self.exchanges: list[Exchange] = []
+        self.on_headers: Callable[[socket.socket], None] | None = None
+        self.requests: list[UpstreamRequest] = []
         self.closed = False
         self._lock = threading.Lock()
         self._connections: set[socket.socket] = set()
@@ -124,7 +124,7 @@ class Upstream:
         cleanup(self.close)
 
     def close(self) -> None:
-        """Stop listening, and hang up."""
+        """Stop listening, and close all connections."""
         self.closed = True
         with suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
@@ -133,9 +133,9 @@ class Upstream:
             with suppress(OSError):
                 connection.shutdown(socket.SHUT_RDWR)
 
-    def seen(self, kind: str | None = None, about: str | None = None) -> list[Exchange]:
-        """The exchanges so far, of one kind and about one thing if asked for."""
-        return [e for e in list(self.exchanges) if kind in (None, e.kind) and about in (None, e.about)]
+    def seen(self, kind: str | None = None, key: str | None = None) -> list[UpstreamRequest]:
+        """Return the requests so far: all, or those of one kind ("upload" or "poll"), or with one key."""
+        return [r for r in list(self.requests) if kind in (None, r.kind) and key in (None, r.key)]
 
     def _accept(self) -> None:
         while True:
@@ -148,14 +148,14 @@ class Upstream:
 
     def _serve(self, connection: socket.socket) -> None:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        # A peer that hangs up in the middle is what much of this is about.
+        # merlind may hang up at any point; many tests make it do so.
         with connection, suppress(OSError):
             while (fields := self._read(connection)) is not None:
-                exchange = Exchange(self, connection, fields)
+                request = UpstreamRequest(self, connection, fields)
                 with self._lock:
-                    exchange.nth = 1 + len(self.seen(exchange.kind, exchange.about))
-                    self.exchanges.append(exchange)
-                if self.script(exchange) is not True:
+                    request.nth = 1 + len(self.seen(request.kind, request.key))
+                    self.requests.append(request)
+                if self.script(request) is not True:
                     break
         self._connections.discard(connection)
 
@@ -166,8 +166,8 @@ class Upstream:
             if not (piece := connection.recv(65536)):
                 return None
             data += piece
-        if self.begun is not None:
-            self.begun(connection)
+        if self.on_headers is not None:
+            self.on_headers(connection)
         head, _, body = data.partition(b"\r\n\r\n")
         length, boundary = _LENGTH.search(head), _BOUNDARY.search(head)
         assert length is not None and boundary is not None, head

@@ -16,7 +16,7 @@ from tests.client import form, png, post, request
 from tests.faults.fuzz import Fuzzer
 from tests.faults.support import ROUNDS, need
 from tests.processes import HOST, Merlind, ProcessCase, until
-from tests.upstream import Exchange, Upstream, reset
+from tests.upstream import Upstream, UpstreamRequest, reset
 
 SLACK = 15.0
 """Seconds after a deadline by which a slow machine must have done what is due."""
@@ -269,7 +269,7 @@ class HalfClosedTest(ClientCase):
 
     def test_held(self) -> None:
         """One that is held and goes away is let go of soon, though it may have closed its own direction alone."""
-        upstream = Upstream(self.addCleanup, Exchange.keep_silent)
+        upstream = Upstream(self.addCleanup, UpstreamRequest.keep_silent)
         merlind = self.merlind(upstream=upstream.url).start()
         task = post(merlind.port, "Ada", png()).json()["task"]
         held = b"GET /?task_id=%d HTTP/1.1\r\nHost: x\r\nPrefer: wait=60\r\n\r\n" % task

@@ -13,7 +13,7 @@ from merlind.merlinface.score import score_of_digest
 from tests.client import Load, png, post
 from tests.faults.support import ROUNDS, LoopCase, MountCase, Strace, library, spread
 from tests.processes import HOST, Merlind, ProcessCase, free_port, until
-from tests.upstream import Exchange, Upstream
+from tests.upstream import Upstream, UpstreamRequest
 
 FLUSHES = ("fsync", "fdatasync", "syncfs")
 """The calls that flush."""
@@ -139,14 +139,14 @@ class NoRoomTest(MountCase):
                 pass
         return filler
 
-    def answer_when_there_is_room(self, exchange: Exchange) -> object:
+    def answer_when_there_is_room(self, request: UpstreamRequest) -> object:
         """Answer at once, but those tasks that are to wait for room not before."""
-        if exchange.kind == "upload":
-            self.scores[exchange.name] = score_of_digest(exchange.name, exchange.sha256)
-        name = exchange.name or exchange.retry_id
+        if request.kind == "upload":
+            self.scores[request.name] = score_of_digest(request.name, request.sha256)
+        name = request.name or request.retry_id
         if name.startswith("waiting") and not self.room.is_set():
-            return exchange.wait(name.replace(" ", "-"))
-        return exchange.say(status="ready", result=self.scores[name.replace("-", " ")])
+            return request.wait(name.replace(" ", "-"))
+        return request.respond_json(status="ready", result=self.scores[name.replace("-", " ")])
 
     def run_full(self, option: str, leaves: tuple[int, ...]) -> None:
         """Fill the disk under it and make room again, several times."""
@@ -285,7 +285,7 @@ class LostPhotoTest(ProcessCase):
         truncated, deleted, *whole = tasks
         os.truncate(merlind.data / "spool" / str(truncated), 20)
         (merlind.data / "spool" / str(deleted)).unlink()
-        Upstream(self.addCleanup, Exchange.score, port)
+        Upstream(self.addCleanup, UpstreamRequest.score, port)
         for task in whole:
             self.assertEqual(merlind.get(task, wait=60).json()["status"], "ready")
         for task in (truncated, deleted):

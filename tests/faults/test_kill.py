@@ -10,7 +10,7 @@ from threading import Thread
 from tests.client import GONE_AWAY, Load, png, post
 from tests.faults.support import ROUNDS, Strace, died_by, need, spread
 from tests.processes import Merlind, ProcessCase, until
-from tests.upstream import Exchange, Upstream
+from tests.upstream import Upstream, UpstreamRequest
 
 CALLS = ("openat", "write", "rename", "fsync,fdatasync", "syncfs", "pwrite64", "unlink", "sendto")
 """What it is killed at: to take a photo, to place it, to flush, to commit, to remove a photo, to answer."""
@@ -90,14 +90,14 @@ class KillTest(ProcessCase):
         """Killed when the upstream has taken the photo, and its id isn't stored yet (D11): one more upload at most."""
         rounds = max(3, ROUNDS // 5)
 
-        def script(exchange: Exchange) -> object:
-            if exchange.kind == "poll":
-                return exchange.say(status="ready", result=0.5)
-            if exchange.nth > 1:
-                return exchange.wait(f"id-{exchange.name}")
+        def script(request: UpstreamRequest) -> object:
+            if request.kind == "poll":
+                return request.respond_json(status="ready", result=0.5)
+            if request.nth > 1:
+                return request.wait(f"id-{request.name}")
             # Before the yes arrives, or just after it does, when the id may be stored or not.
-            exchange.wait(f"id-{exchange.name}")
-            time.sleep(int(exchange.name) % 3 * 0.001)
+            request.wait(f"id-{request.name}")
+            time.sleep(int(request.name) % 3 * 0.001)
             os.kill(merlind.pid, signal.SIGKILL)
             return False
 

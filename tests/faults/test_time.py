@@ -6,7 +6,7 @@ import time
 from tests.client import png, post, request
 from tests.faults.support import library
 from tests.processes import HOST, ProcessCase, free_port, until
-from tests.upstream import Exchange, Upstream
+from tests.upstream import Upstream, UpstreamRequest
 
 DAYS = 2 * 86400
 """A large step of the clock, in seconds."""
@@ -27,8 +27,8 @@ class SteppingClockTest(ProcessCase):
             "DONT_FAKE_MONOTONIC": "1",
         }
 
-        def script(exchange: Exchange) -> object:
-            return exchange.wait(exchange.retry_id or f"id-{exchange.name}")
+        def script(received: UpstreamRequest) -> object:
+            return received.wait(received.retry_id or f"id-{received.name}")
 
         upstream = Upstream(self.addCleanup, script)
         merlind = self.merlind("--poll-interval=0.25", upstream=upstream.url, env=env).start()
@@ -90,7 +90,7 @@ class FewFilesTest(ProcessCase):
         ledger = self.ledger()
         for number in range(20):
             ledger.post(merlind.port, str(number), png())
-        Upstream(self.addCleanup, Exchange.score, port)
+        Upstream(self.addCleanup, UpstreamRequest.score, port)
         floods = 0
         end = time.monotonic() + 4
         while time.monotonic() < end:

@@ -11,9 +11,9 @@ from functools import partial
 
 from tests.client import png, post
 from tests.processes import HOST, Merlind, ProcessCase, free_port
-from tests.upstream import Exchange, Upstream, reset
+from tests.upstream import Upstream, UpstreamRequest, reset
 
-Way = Callable[[Exchange], object]
+Way = Callable[[UpstreamRequest], object]
 
 READY = b'{"status":"ready","result":0.5}'
 GOOD = 0.25
@@ -22,46 +22,46 @@ GOOD = 0.25
 
 def raw(data: bytes) -> Way:
     """Send bytes as they are, and hang up."""
-    return lambda exchange: exchange.send(data)
+    return lambda request: request.send(data)
 
 
 def body(content: bytes, code: int = 200, *headers: str) -> Way:
     """A whole answer."""
-    return lambda exchange: exchange.answer(code, content, *headers)
+    return lambda request: request.respond(code, content, *headers)
 
 
-def cut_short(exchange: Exchange) -> None:
-    exchange.send(b"HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\n" + READY)
+def cut_short(request: UpstreamRequest) -> None:
+    request.send(b"HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\n" + READY)
 
 
-def endless_body(exchange: Exchange) -> None:
-    exchange.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+def endless_body(request: UpstreamRequest) -> None:
+    request.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
     for _ in range(4096):
-        exchange.send(b"10000\r\n" + bytes(65536) + b"\r\n")
+        request.send(b"10000\r\n" + bytes(65536) + b"\r\n")
 
 
-def endless_headers(exchange: Exchange) -> None:
-    exchange.send(b"HTTP/1.1 200 OK\r\n")
+def endless_headers(request: UpstreamRequest) -> None:
+    request.send(b"HTTP/1.1 200 OK\r\n")
     for number in range(200_000):
-        exchange.send(b"X-Header-%d: %d\r\n" % (number, number))
+        request.send(b"X-Header-%d: %d\r\n" % (number, number))
 
 
-def slow_headers(exchange: Exchange) -> None:
-    exchange.drip(b"HTTP/1.1 200 OK\r\nContent-Length: 31\r\n\r\n" + READY, 0.5)
+def slow_headers(request: UpstreamRequest) -> None:
+    request.drip(b"HTTP/1.1 200 OK\r\nContent-Length: 31\r\n\r\n" + READY, 0.5)
 
 
-def slow_body(exchange: Exchange) -> None:
-    exchange.send(b"HTTP/1.1 200 OK\r\nContent-Length: 31\r\n\r\n")
-    exchange.drip(READY, 0.5)
+def slow_body(request: UpstreamRequest) -> None:
+    request.send(b"HTTP/1.1 200 OK\r\nContent-Length: 31\r\n\r\n")
+    request.drip(READY, 0.5)
 
 
-def hang_up(exchange: Exchange) -> None:
+def hang_up(request: UpstreamRequest) -> None:
     """The kept connection dies under the request."""
 
 
 ANY_TROUBLE: dict[str, Way] = {
-    "U1 reset": Exchange.reset,
-    "U1 silent": Exchange.keep_silent,
+    "U1 reset": UpstreamRequest.reset,
+    "U1 silent": UpstreamRequest.keep_silent,
     "U2 headers drip": slow_headers,
     "U2 body drips": slow_body,
     "U3 500": body(b"oops", 500),
@@ -133,14 +133,14 @@ RESULTS = {
 class MisbehaviourTest(ProcessCase):
     """One process, and an upstream that misbehaves once for each task: by the name that is sent with the photo."""
 
-    def script(self, exchange: Exchange) -> object:
+    def script(self, request: UpstreamRequest) -> object:
         """Misbehave as the task's name says, at its first upload or its first poll; be good from then on."""
-        kind, _, way = (exchange.about.replace("_", " ")).partition(": ")
-        if exchange.kind == "upload" and kind == "poll":
-            return exchange.wait(exchange.name.replace(" ", "_"))
-        if exchange.nth == 1:
-            return self.ways[way](exchange)
-        return exchange.say(status="ready", result=GOOD)
+        kind, _, way = (request.key.replace("_", " ")).partition(": ")
+        if request.kind == "upload" and kind == "poll":
+            return request.wait(request.name.replace(" ", "_"))
+        if request.nth == 1:
+            return self.ways[way](request)
+        return request.respond_json(status="ready", result=GOOD)
 
     def start_with(self, ways: dict[str, Way]) -> tuple[Upstream, Merlind]:
         self.ways = ways
@@ -167,13 +167,13 @@ class MisbehaviourTest(ProcessCase):
         self.figures(
             ways=len(ANY_TROUBLE),
             tasks_ready=2 * len(ANY_TROUBLE),
-            exchanges=len(upstream.exchanges),
+            exchanges=len(upstream.requests),
             memory_grew_by=f"{(largest - before) >> 20} MB",
             losses=0,
         )
 
     def test_refusals(self) -> None:
-        """A refusal is shown, with what it says, and costs no second exchange; the same again is tried again."""
+        """A refusal is shown, with what it says, and costs no second request; the same again is tried again."""
         upstream, merlind = self.start_with({way: answer for way, (answer, _, _) in REFUSALS.items()})
         for way, (_, code, piece) in REFUSALS.items():
             for kind in ("upload", "poll"):
@@ -187,7 +187,7 @@ class MisbehaviourTest(ProcessCase):
                 again = post(merlind.port, name, photo, {"Prefer": "wait=60"})
                 self.assertEqual((again.json()["task"], again.json()["result"]), (task, GOOD))
         self.assert_no_traceback(merlind)
-        self.figures(refusals=2 * len(REFUSALS), exchanges=len(upstream.exchanges))
+        self.figures(refusals=2 * len(REFUSALS), exchanges=len(upstream.requests))
 
     def test_odd_results(self) -> None:
         """What is a result however oddly it comes."""
@@ -205,13 +205,13 @@ class MisbehaviourTest(ProcessCase):
             merlind = Merlind(self.addCleanup, self.folder / str(code), upstream=upstream.url).start()
             task = post(merlind.port, "Ada", png()).json()["task"]
             self.assertEqual(merlind.get(task, wait=60).json(), {"status": "ready", "result": GOOD})
-            kinds = [exchange.kind for exchange in upstream.exchanges]
+            kinds = [request.kind for request in upstream.requests]
             self.assertEqual(kinds, ["upload", "poll", "upload"])
 
-    def forget(self, exchange: Exchange, code: int) -> object:
-        if exchange.kind == "poll":
-            return exchange.answer(code, b"{}")
-        return exchange.wait("id") if exchange.nth == 1 else exchange.say(status="ready", result=GOOD)
+    def forget(self, request: UpstreamRequest, code: int) -> object:
+        if request.kind == "poll":
+            return request.respond(code, b"{}")
+        return request.wait("id") if request.nth == 1 else request.respond_json(status="ready", result=GOOD)
 
 
 class PatienceTest(ProcessCase):
@@ -220,12 +220,12 @@ class PatienceTest(ProcessCase):
     def test_retry_after(self) -> None:
         """Seconds and dates are honoured (U3); a thousand million seconds are not believed, but not ignored either."""
 
-        def script(exchange: Exchange) -> object:
-            if exchange.nth > 1:
-                return exchange.say(status="ready", result=GOOD)
+        def script(request: UpstreamRequest) -> object:
+            if request.nth > 1:
+                return request.respond_json(status="ready", result=GOOD)
             in_three_seconds = format_datetime(datetime.now(UTC) + timedelta(seconds=3), usegmt=True)
-            after = {"seconds": "2", "date": in_three_seconds, "endless": "1000000000"}[exchange.name]
-            return exchange.answer(503, b"{}", f"Retry-After: {after}")
+            after = {"seconds": "2", "date": in_three_seconds, "endless": "1000000000"}[request.name]
+            return request.respond(503, b"{}", f"Retry-After: {after}")
 
         upstream = Upstream(self.addCleanup, script)
         merlind = self.merlind(upstream=upstream.url).start()
@@ -243,7 +243,7 @@ class PatienceTest(ProcessCase):
 
     def test_waits_for_ever(self) -> None:
         """A task that only ever gets a wait fails at ``--give-up-after``, with the reason (U8); its photo is gone."""
-        upstream = Upstream(self.addCleanup, lambda exchange: exchange.wait("id"))
+        upstream = Upstream(self.addCleanup, lambda request: request.wait("id"))
         merlind = self.merlind("--give-up-after=2", upstream=upstream.url).start()
         task = post(merlind.port, "Ada", png()).json()["task"]
         answer = merlind.get(task, wait=60).json()
@@ -251,24 +251,24 @@ class PatienceTest(ProcessCase):
         self.assertIn("still waiting", answer["error"]["detail"])
         self.assertEqual(merlind.spooled(), [])
         # One each tenth of a second: no storm towards the end.
-        self.assertLess(len(upstream.exchanges), 40)
-        self.figures(exchanges=len(upstream.exchanges), ended_as="gave_up")
+        self.assertLess(len(upstream.requests), 40)
+        self.figures(exchanges=len(upstream.requests), ended_as="gave_up")
 
     def test_redirect(self) -> None:
         """A redirect is not followed (U10)."""
-        elsewhere = Upstream(self.addCleanup, lambda exchange: exchange.say(status="ready", result=0.9))
+        elsewhere = Upstream(self.addCleanup, lambda request: request.respond_json(status="ready", result=0.9))
 
-        def script(exchange: Exchange) -> object:
-            if exchange.nth <= len(codes):
-                return exchange.answer(codes[exchange.nth - 1], b"", f"Location: {elsewhere.url}")
-            return exchange.say(status="ready", result=GOOD)
+        def script(request: UpstreamRequest) -> object:
+            if request.nth <= len(codes):
+                return request.respond(codes[request.nth - 1], b"", f"Location: {elsewhere.url}")
+            return request.respond_json(status="ready", result=GOOD)
 
         codes = (301, 302, 303, 307, 308)
         upstream = Upstream(self.addCleanup, script)
         merlind = self.merlind(upstream=upstream.url).start()
         task = post(merlind.port, "Ada", png()).json()["task"]
         self.assertEqual(merlind.get(task, wait=60).json(), {"status": "ready", "result": GOOD})
-        self.assertEqual(elsewhere.exchanges, [])
+        self.assertEqual(elsewhere.requests, [])
         self.figures(redirects=len(codes), followed=0)
 
     def test_no_connection(self) -> None:
@@ -297,7 +297,7 @@ class PatienceTest(ProcessCase):
         self.assertLess(refused, 60)
         self.assertGreater(dropped, 0)
         self.assertLess(dropped, 60)
-        Upstream(self.addCleanup, Exchange.score, port)
+        Upstream(self.addCleanup, UpstreamRequest.score, port)
         self.drain(merlind, ledger)
         self.assert_no_traceback(merlind)
         self.figures(tasks=20, tries_refused=int(refused), tries_dropped=int(dropped), losses=0)
@@ -306,14 +306,14 @@ class PatienceTest(ProcessCase):
         """The connection is reset while a photo is on its way, again and again (U1)."""
         resets = 0
 
-        def begun(connection: socket.socket) -> None:
+        def reset_some(connection: socket.socket) -> None:
             nonlocal resets
             if resets < 8:
                 resets += 1
                 reset(connection)
 
-        upstream = Upstream(self.addCleanup, Exchange.score)
-        upstream.begun = begun
+        upstream = Upstream(self.addCleanup, UpstreamRequest.score)
+        upstream.on_headers = reset_some
         merlind = self.merlind(upstream=upstream.url).start()
         ledger = self.ledger()
         for number in range(4):

@@ -1,4 +1,4 @@
-"""The brief from end to end: real processes, real photos, a client that knows nothing but the wire contract."""
+"""From photo to score in real processes, for a client that knows only the wire contract (docs/contract.md)."""
 
 import hashlib
 import socket
@@ -12,10 +12,10 @@ BROWSER = {"Accept": "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;
 
 
 class EndToEndTest(ProcessCase):
-    """One photo, and then many."""
+    """One task, many tasks, and clients that repeat an upload, go away or are browsers."""
 
-    def test_brief(self) -> None:
-        """202 and a number, wait, ready; the same POST again is answered with the result; an erased task is gone."""
+    def test_photo_becomes_a_score(self) -> None:
+        """A task is received, waits and is ready; the same POST returns the result; an erased task is not found."""
         face = self.merlinface("--delay=0.5", "--waits=2").start()
         merlind = self.merlind(upstream=face.url).start()
         for name, photo in (("Анна", jpeg(b"one")), ("Zoë", png(64))):
@@ -38,14 +38,14 @@ class EndToEndTest(ProcessCase):
             gone = merlind.get(task)
             self.assertEqual((gone.code, gone.json()), (404, {"status": "not_found", "result": None}))
 
-    def test_embedded(self) -> None:
-        """With the stand-in inside, nothing else is needed."""
+    def test_embedded_upstream_needs_no_other_process(self) -> None:
+        """With ``--upstream=embedded`` merlind scores photos on its own."""
         merlind = self.merlind(upstream="embedded").start()
         received = post(merlind.port, "Ada", jpeg(), {"Prefer": "wait=30"})
         self.assertEqual((received.code, received.json()["result"]), (200, score("Ada", jpeg())))
 
-    def test_equal_posts_at_once(self) -> None:
-        """The same photo sent many times at the same moment is one task and one upload."""
+    def test_equal_submissions_share_one_upload(self) -> None:
+        """The same photo and name, sent 32 times at the same moment, make one task and one upload to the upstream."""
         face = self.merlinface("--delay=0.2").start()
         merlind = self.merlind(upstream=face.url).start()
         photo = png(200)
@@ -57,23 +57,23 @@ class EndToEndTest(ProcessCase):
         uploads = merlind.metric('merlind_upstream_requests_total{kind="upload",outcome="pending"}')
         self.assertEqual(uploads, 1)
 
-    def test_troubled_upstream(self) -> None:
-        """Fifty tasks through an upstream that fails a third of the time all get their own result."""
+    def test_unreliable_upstream_loses_nothing(self) -> None:
+        """Fifty tasks all get their own result from an upstream that fails three requests in ten."""
         face = self.merlinface("--delay=0.2", "--waits=1", "--trouble=0.3").start()
         merlind = self.merlind(upstream=face.url).start()
         ledger = self.ledger()
         for number in range(50):
             ledger.post(merlind.port, f"Анна {number % 7}", png(32))
         self.drain(merlind, ledger)
-        troubles = sum(
+        errors = sum(
             merlind.metric(f'merlind_upstream_requests_total{{kind="{kind}",outcome="transient_error"}}')
             for kind in ("upload", "poll")
         )
-        self.assertGreater(troubles, 0)
-        self.figures(tasks=len(ledger.promises), troubled_exchanges=int(troubles), losses=0)
+        self.assertGreater(errors, 0)
+        self.figures(tasks=len(ledger.promises), transient_errors=int(errors), losses=0)
 
     def test_photo_leaves_the_disk(self) -> None:
-        """No byte of a photo is left in any file of the data directory once its task is ready."""
+        """Once a task is ready, no file in the data directory contains its photo."""
         merlind = self.merlind(upstream="embedded").start()
         photo = png(100)
         task = post(merlind.port, "Ada", photo).json()["task"]
@@ -85,8 +85,8 @@ class EndToEndTest(ProcessCase):
         for path in merlind.data.rglob("*"):
             self.assertFalse(path.is_file() and piece in path.read_bytes(), path)
 
-    def test_gone_in_mid_upload(self) -> None:
-        """A client that goes away leaves no file and no row."""
+    def test_aborted_upload_leaves_nothing(self) -> None:
+        """A client that goes away during an upload leaves no file and no task."""
         merlind = self.merlind().start()
         sent = form("Ada", png(600))
         with socket.create_connection(("127.0.0.1", merlind.port)) as client:
@@ -96,8 +96,8 @@ class EndToEndTest(ProcessCase):
         until(lambda: merlind.spooled() == [], "the upload to be dropped")
         self.assertEqual(merlind.unfinished(), 0)
 
-    def test_browser(self) -> None:
-        """A browser gets a page for people, with a form; another client gets told what to ask."""
+    def test_browser_gets_a_form(self) -> None:
+        """A browser gets a page with a form; a client that doesn't ask for HTML gets 400 without a ``task_id``."""
         merlind = self.merlind().start()
         page = request(merlind.port, "GET", "/", headers=BROWSER)
         self.assertEqual((page.code, page.headers["Content-Type"]), (200, "text/html; charset=utf-8"))

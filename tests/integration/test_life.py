@@ -1,4 +1,4 @@
-"""Stops, kills and new starts: what was acknowledged goes on where it was."""
+"""Stops, kills and restarts: acknowledged tasks continue where they were."""
 
 import http.client
 import signal
@@ -12,24 +12,24 @@ from merlind.storage.sqlite import database
 from merlind.tasks.queue import WINDOW
 from tests.client import Load, form, jpeg, png, post
 from tests.processes import Merlind, ProcessCase, until
-from tests.upstream import Exchange, Upstream
+from tests.upstream import Upstream, UpstreamRequest
 
 UNFINISHED = 100_000
 
 
 class StopTest(ProcessCase):
-    """SIGTERM."""
+    """A stop by SIGTERM."""
 
-    def start_with_work_in_hand(self) -> tuple[Merlind, int]:
-        """A merlind with an exchange under way, a client that is held and an upload that has begun; and its task."""
-        upstream = Upstream(self.addCleanup, Exchange.keep_silent)
+    def start_with_work_in_flight(self) -> tuple[Merlind, int]:
+        """Start a merlind with a request to the upstream, a long poll and an upload in flight; return the task too."""
+        upstream = Upstream(self.addCleanup, UpstreamRequest.keep_silent)
         merlind = self.merlind(upstream=upstream.url).start()
         task: int = post(merlind.port, "Ada", jpeg()).json()["task"]
-        until(lambda: upstream.exchanges, "the upload to be sent on")
-        held = ThreadPoolExecutor(1)
-        self.addCleanup(held.shutdown)
-        self.held = held.submit(merlind.get, task, 60)
-        until(lambda: merlind.metric("merlind_long_polls") == 1, "the client to be held")
+        until(lambda: upstream.requests, "the upload to reach the upstream")
+        thread = ThreadPoolExecutor(1)
+        self.addCleanup(thread.shutdown)
+        self.long_poll = thread.submit(merlind.get, task, 60)
+        until(lambda: merlind.metric("merlind_long_polls") == 1, "the long poll to begin")
         self.uploading = socket.create_connection(("127.0.0.1", merlind.port))
         self.addCleanup(self.uploading.close)
         sent = form("Bob", png(600))
@@ -38,22 +38,22 @@ class StopTest(ProcessCase):
         until(lambda: merlind.metric("merlind_active_uploads") == 1, "the upload to begin")
         return merlind, task
 
-    def test_work_in_hand(self) -> None:
-        """It lets held clients go, gives the rest a few seconds, ends by the signal, and has lost nothing."""
-        merlind, task = self.start_with_work_in_hand()
+    def test_stop_loses_nothing_in_flight(self) -> None:
+        """A stop ends long polls at once, gives the rest a few seconds and ends by the signal; no task is lost."""
+        merlind, task = self.start_with_work_in_flight()
         began = time.monotonic()
         self.assertEqual(merlind.stop(), -signal.SIGTERM)
         took = time.monotonic() - began
-        self.assertEqual(self.held.result().code, 202)
+        self.assertEqual(self.long_poll.result().code, 202)
         self.assertIn("stopped", merlind.log())
         self.assert_no_traceback(merlind)
         merlind.start()
         self.assertEqual(merlind.get(task).code, 202)
         self.figures(seconds_to_stop=f"{took:.1f}")
 
-    def test_second_signal(self) -> None:
-        """A second one ends it at once, and still nothing is lost."""
-        merlind, task = self.start_with_work_in_hand()
+    def test_second_signal_ends_at_once(self) -> None:
+        """A second SIGTERM ends merlind at once, and still no task is lost."""
+        merlind, task = self.start_with_work_in_flight()
         merlind.signal(signal.SIGTERM)
         until(lambda: "stopping" in merlind.log(), "the stop to begin")
         self.assertTrue(merlind.running)
@@ -62,8 +62,8 @@ class StopTest(ProcessCase):
         merlind.start()
         self.assertEqual(merlind.get(task).code, 202)
 
-    def test_idle(self) -> None:
-        """With nothing in hand, connections that are kept open don't hold it up."""
+    def test_idle_connections_do_not_delay_a_stop(self) -> None:
+        """With nothing in flight, merlind stops although a client keeps its connection open."""
         merlind = self.merlind().start()
         connection = http.client.HTTPConnection("127.0.0.1", merlind.port)
         self.addCleanup(connection.close)
@@ -75,10 +75,10 @@ class StopTest(ProcessCase):
 
 
 class KillTest(ProcessCase):
-    """SIGKILL in the middle of work; the fault suite does it more often, and at worse moments."""
+    """Ends by SIGKILL under load; tests/faults/test_kill.py has more of them, at chosen system calls."""
 
-    def test_kill_and_start(self) -> None:
-        """All that was acknowledged gets ready, and each task has its own result."""
+    def test_kills_lose_nothing_acknowledged(self) -> None:
+        """Every acknowledged task becomes ready, with its own result."""
         face = self.merlinface("--delay=0.3", "--waits=1").start()
         merlind = self.merlind(upstream=face.url)
         ledger = self.ledger()
@@ -96,8 +96,8 @@ class KillTest(ProcessCase):
         self.assert_no_traceback(merlind)
         self.figures(kills=kills, requests_tried=load.tried, acknowledged=len(ledger.promises), losses=0)
 
-    def test_remains_are_swept(self) -> None:
-        """Half of an upload, and a photo without a task, are gone after a new start."""
+    def test_restart_removes_orphaned_photos(self) -> None:
+        """A start removes what is left of an unfinished upload, and a photo that belongs to no task."""
         merlind = self.merlind().start()
         sent = form("Bob", png(600))
         with socket.create_connection(("127.0.0.1", merlind.port)) as client:
@@ -108,15 +108,15 @@ class KillTest(ProcessCase):
         (merlind.data / "spool" / "4711").write_bytes(jpeg())
         self.assertEqual(len(merlind.spooled()), 2)
         merlind.start()
-        until(lambda: merlind.spooled() == [], "the remains to be swept")
+        until(lambda: merlind.spooled() == [], "the orphans to be removed")
 
 
 class ManyTasksTest(ProcessCase):
-    """A start with very much unfinished."""
+    """A start with a hundred thousand unfinished tasks."""
 
-    def test_hundred_thousand(self) -> None:
-        """It serves before it has read them: pages are read as there is room, and a status is asked of the disk."""
-        upstream = Upstream(self.addCleanup, Exchange.keep_silent)
+    def test_serves_before_all_tasks_are_loaded(self) -> None:
+        """It responds at once, keeps a window of tasks in memory, and reads other tasks from the database."""
+        upstream = Upstream(self.addCleanup, UpstreamRequest.keep_silent)
         merlind = self.merlind("--max-pending=200000", upstream=upstream.url)
         merlind.data.mkdir(mode=0o700, parents=True)
         file = merlind.data / "tasks.sqlite"
@@ -138,6 +138,6 @@ class ManyTasksTest(ProcessCase):
         self.assertLessEqual(in_memory, WINDOW)
         self.assertEqual(post(merlind.port, "Bob", jpeg()).code, 202)
         self.assertEqual(merlind.unfinished(), UNFINISHED + 1)
-        until(lambda: upstream.exchanges, "the polls to begin")
+        until(lambda: upstream.requests, "the polls to begin")
         self.assertEqual(merlind.get(UNFINISHED // 2).code, 202)
-        self.figures(unfinished=UNFINISHED, seconds_to_the_first_answer=f"{served:.2f}", in_memory=int(in_memory))
+        self.figures(unfinished=UNFINISHED, seconds_to_first_response=f"{served:.2f}", in_memory=int(in_memory))

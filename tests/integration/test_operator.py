@@ -1,21 +1,24 @@
-"""What an operator gets: health, metrics, logs, and files that nobody else can read."""
+"""What operators rely on: health, metrics, logs without personal data, and files that only merlind's user can read.
+
+Codes such as U4 are rows of docs/battery.md.
+"""
 
 import json
 import stat
 
 from tests.client import form, png, post, request
 from tests.processes import ProcessCase, until
-from tests.upstream import Upstream
+from tests.upstream import Upstream, UpstreamRequest
 
 NAME = "Аграфена-Тайна"
 FILENAME = "holiday-secret-47.png"
 
 
 class AdminTest(ProcessCase):
-    """The admin listener."""
+    """Health and metrics on the admin listener."""
 
     def test_health_and_metrics(self) -> None:
-        """It tells that it lives, is ready, and what it counted."""
+        """Liveness and readiness are reported, and a task shows in the metrics."""
         merlind = self.merlind().start()
         live = request(merlind.admin, "GET", "/health/live")
         self.assertEqual((live.code, live.json()), (200, {"status": "ok"}))
@@ -28,21 +31,21 @@ class AdminTest(ProcessCase):
         self.assertEqual(merlind.metric('merlind_breaker_state{state="closed"}'), 1)
 
     def test_not_on_the_public_port(self) -> None:
-        """Nothing of it is there for everybody."""
+        """The public listener serves neither health nor metrics."""
         merlind = self.merlind().start()
         for path in ("/health/live", "/health/ready", "/metrics", "/health", "//metrics"):
             self.assertEqual(request(merlind.port, "GET", path).code, 404, path)
 
-    def test_turned_off(self) -> None:
-        """``--admin none`` serves it nowhere."""
+    def test_admin_none_turns_it_off(self) -> None:
+        """With ``--admin=none`` nothing listens for operators, and tasks are accepted as usual."""
         merlind = self.merlind("--admin=none").start()
         self.assertEqual(post(merlind.port, "Ada", png()).code, 202)
         with self.assertRaises(ConnectionRefusedError):
             request(merlind.admin, "GET", "/health/live")
 
-    def test_set_up_wrongly(self) -> None:
-        """An upstream that doesn't want us makes merlind unready, with the reason; the task is kept."""
-        upstream = Upstream(self.addCleanup, lambda exchange: exchange.answer(401, b"{}"))
+    def test_rejecting_upstream_makes_unready(self) -> None:
+        """An upstream that rejects our requests makes merlind unready, with the HTTP status; the task waits (U4)."""
+        upstream = Upstream(self.addCleanup, lambda received: received.respond(401, b"{}"))
         merlind = self.merlind(upstream=upstream.url).start()
         task = post(merlind.port, "Ada", png()).json()["task"]
         until(lambda: merlind.health().code == 503, "merlind to be unready")
@@ -51,10 +54,10 @@ class AdminTest(ProcessCase):
 
 
 class PrivacyTest(ProcessCase):
-    """What is written, and who can read it."""
+    """Logs contain no personal data, and only merlind's user can read its files."""
 
-    def run_through(self, *options: str) -> tuple[list[str], str]:
-        """Some tasks that get ready, one that is refused, one that is erased; the logs' lines, and a result."""
+    def run_tasks(self, *options: str) -> list[str]:
+        """Run tasks, erase one and send no image; check that no log has a secret, and return merlind's log lines."""
         face = self.merlinface("--delay=0.1", "--trouble=0.2").start()
         merlind = self.merlind(*options, upstream=face.url).start()
         tasks = []
@@ -77,23 +80,23 @@ class PrivacyTest(ProcessCase):
         self.assertNotIn("Traceback", log)
         for task in tasks:
             self.assertIn(str(task), log)
-        return log.splitlines(), results[0]
+        return log.splitlines()
 
-    def test_log(self) -> None:
-        """Lines of text have task numbers, and neither names nor filenames nor results."""
-        self.run_through()
+    def test_log_has_no_personal_data(self) -> None:
+        """The text log has the numbers of tasks, but no name, no filename and no result."""
+        self.run_tasks()
 
-    def test_json_log(self) -> None:
-        """So have lines of JSON, each of which can be parsed."""
-        lines, _ = self.run_through("--log-json")
+    def test_json_log_has_no_personal_data(self) -> None:
+        """The same holds for the JSON log, and every line of it can be parsed."""
+        lines = self.run_tasks("--log-json")
         events = [json.loads(line) for line in lines]
         for event in events:
             self.assertLessEqual({"time", "level", "system", "message"}, set(event))
         self.assertTrue(any("task" in event for event in events))
 
-    def test_modes(self) -> None:
-        """Files have mode 0600 and folders 0700, however lax the umask is."""
-        upstream = Upstream(self.addCleanup, lambda exchange: exchange.keep_silent())
+    def test_files_are_private(self) -> None:
+        """Files have mode 0600 and folders 0700."""
+        upstream = Upstream(self.addCleanup, UpstreamRequest.keep_silent)
         merlind = self.merlind(upstream=upstream.url)
         merlind.start()
         for _ in range(3):

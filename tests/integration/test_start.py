@@ -1,4 +1,7 @@
-"""What ends a start: one clear line, a status that is not zero, and nothing touched."""
+"""A start that fails says why in one line, exits with a status other than zero, and changes nothing.
+
+Codes such as D9 are rows of docs/battery.md.
+"""
 
 import hashlib
 import socket
@@ -8,11 +11,11 @@ from merlind.storage.sqlite import database
 from tests.processes import Merlind, ProcessCase
 
 
-class RefusedStartTest(ProcessCase):
-    """Starts that have to be refused."""
+class FailedStartTest(ProcessCase):
+    """Starts that must fail."""
 
-    def assert_refused(self, merlind: Merlind, *words: str) -> None:
-        """It ends with a failure, and says why in one line."""
+    def assert_start_fails(self, merlind: Merlind, *words: str) -> None:
+        """Start it, and check that it fails and that its last line, the only one about it, has all the words."""
         self.assertNotEqual(merlind.spawn().wait(), 0)
         lines = [line for line in merlind.log().splitlines() if "merlind: " in line]
         self.assertEqual(len(lines), 1, merlind.log())
@@ -21,8 +24,8 @@ class RefusedStartTest(ProcessCase):
         self.assert_no_traceback(merlind)
         self.assertEqual(merlind.log().splitlines()[-1], lines[0])
 
-    def test_wrong_values(self) -> None:
-        """A wrong value is named, with the option or the variable that has it."""
+    def test_wrong_value_names_its_option(self) -> None:
+        """The line names the option, or the environment variable, whose value is wrong."""
         cases: tuple[tuple[str, dict[str, str], str], ...] = (
             ("--poll-interval=soon", {}, "--poll-interval"),
             ("--poll-interval=nan", {}, "--poll-interval"),
@@ -36,27 +39,27 @@ class RefusedStartTest(ProcessCase):
         for number, (option, env, word) in enumerate(cases):
             with self.subTest(option=option, env=env):
                 merlind = Merlind(self.addCleanup, self.folder / str(number), option, env=env)
-                self.assert_refused(merlind, word)
+                self.assert_start_fails(merlind, word)
                 self.assertFalse(merlind.data.exists())
 
     def test_port_in_use(self) -> None:
-        """Somebody has the port, the public one or that for operators."""
+        """The line names a port that another process has taken, the public one or the admin one."""
         for which in ("port", "admin"):
             with self.subTest(which), socket.socket() as taken:
                 merlind = Merlind(self.addCleanup, self.folder / which)
                 taken.bind(("127.0.0.1", getattr(merlind, which)))
                 taken.listen()
-                self.assert_refused(merlind, str(getattr(merlind, which)), "in use")
+                self.assert_start_fails(merlind, str(getattr(merlind, which)), "in use")
 
-    def test_second_process(self) -> None:
-        """A data directory belongs to one process; the second one refuses, and the first one works on (D9)."""
+    def test_second_process_on_the_same_data(self) -> None:
+        """A second process on the same data directory doesn't start, and the first one goes on (D9)."""
         first = self.merlind().start()
         second = Merlind(self.addCleanup, self.folder / "second", data=first.data)
-        self.assert_refused(second, str(first.data), "in use")
+        self.assert_start_fails(second, str(first.data), "in use")
         self.assertEqual(first.health().code, 200)
 
-    def test_bad_databases(self) -> None:
-        """A database that is garbage, newer, or another program's is left as it is (D10)."""
+    def test_bad_database_stays_untouched(self) -> None:
+        """A database that is garbage, newer, or another program's ends the start and stays as it is (D10)."""
 
         def garbage(path: str) -> None:
             with open(path, "wb") as file:
@@ -80,12 +83,12 @@ class RefusedStartTest(ProcessCase):
                 file = merlind.data / "tasks.sqlite"
                 make(str(file))
                 before = hashlib.sha256(file.read_bytes()).digest()
-                self.assert_refused(merlind, str(file))
+                self.assert_start_fails(merlind, str(file))
                 self.assertEqual(hashlib.sha256(file.read_bytes()).digest(), before)
                 self.assertEqual(sorted(path.name for path in merlind.data.iterdir()), ["lock", "tasks.sqlite"])
 
-    def test_directory_not_usable(self) -> None:
-        """The data directory can't be made."""
+    def test_unusable_data_directory(self) -> None:
+        """A data directory that can't be made ends the start."""
         (self.folder / "file").write_text("in the way")
         merlind = Merlind(self.addCleanup, self.folder / "merlind", data=self.folder / "file" / "data")
-        self.assert_refused(merlind, "can't be used")
+        self.assert_start_fails(merlind, "can't be used")
