@@ -1,8 +1,7 @@
-"""Random byte streams to a real process: ``python -m tests.faults.fuzz --cases 100000``.
+"""Sends random byte streams to a real merlind: ``python -m tests.faults.fuzz --cases 100000``.
 
-A case is a sequence of requests that were right until bytes of them were changed, cut out, doubled or cut off, and that
-come in pieces of any size. What must hold: the process lives, each answer is one of HTTP's, no answer is a 500, no
-traceback is logged, and nothing of a refused upload stays.
+A case is a sequence of valid requests in which bytes were changed, put in, cut out, doubled or cut off, sent in pieces
+of any size. merlind must stay alive, respond with valid HTTP or not at all, never with a 5xx, and log no traceback.
 """
 
 import argparse
@@ -53,7 +52,7 @@ def _upload(r: random.Random, chunked: bool) -> bytes:
 
 
 def bend(r: random.Random, data: bytes) -> bytes:
-    """``data`` with some bytes changed, put in, cut out, doubled or cut off."""
+    """Return ``data`` with some bytes changed, put in, cut out, doubled or cut off."""
     bent = bytearray(data)
     for _ in range(r.choice((0, 1, 1, 2, 5, 20))):
         if not bent:
@@ -77,7 +76,7 @@ def bend(r: random.Random, data: bytes) -> bytes:
 
 
 def stream(r: random.Random) -> Iterator[bytes]:
-    """The pieces of one case."""
+    """Yield the pieces of one case."""
     data = b"".join(bend(r, r.choice(_SEEDS)(r)) for _ in range(r.choice((1, 1, 2, 4))))
     while data:
         size = r.choice((1, 7, 100, 4096, 1 << 20))
@@ -86,7 +85,7 @@ def stream(r: random.Random) -> Iterator[bytes]:
 
 
 class Fuzzer:
-    """Sends cases to a merlind; raises AssertionError at one that it doesn't stand, with the seed of that case."""
+    """Sends cases to a merlind; raises AssertionError with the seed and the number of one that does harm."""
 
     def __init__(self, merlind: Merlind, seed: int) -> None:
         self._merlind = merlind
@@ -95,36 +94,41 @@ class Fuzzer:
         self.codes: Counter[int] = Counter()
 
     def run(self, cases: int) -> None:
-        """Send so many cases."""
+        """Send so many cases, and check that merlind still serves."""
         for _ in range(cases):
             self.case(random.Random(f"{self.seed} {self.cases}"))
             self.cases += 1
         assert request(self._merlind.port, "OPTIONS").code == 204
 
     def case(self, r: random.Random) -> None:
-        """Send one case."""
-        said = b""
+        """Send one case, and check the responses."""
+        responses = b""
         where = f"seed {self.seed}, case {self.cases}"
         with socket.create_connection((HOST, self._merlind.port)) as client, contextlib.suppress(ConnectionError):
             client.settimeout(30)
             for piece in stream(r):
                 client.sendall(piece)
             if r.random() < 0.9:
-                with contextlib.suppress(OSError):  # it may have hung up already
+                with contextlib.suppress(OSError):  # merlind may have hung up already
                     client.shutdown(socket.SHUT_WR)
                 while piece := client.recv(65536):
-                    said += piece
-        codes = [int(code) for code in _STATUS.findall(said)]
-        assert not said or said.startswith(b"HTTP/1.1 "), (where, said[:200])
-        assert not any(code >= 500 for code in codes), (where, said[:500])
+                    responses += piece
+        codes = [int(code) for code in _STATUS.findall(responses)]
+        assert not responses or responses.startswith(b"HTTP/1.1 "), (where, responses[:200])
+        assert not any(code >= 500 for code in codes), (where, responses[:500])
         assert self._merlind.running, where
         self.codes.update(codes)
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--cases", type=int, default=10_000, help="how many to send [default: %(default)s]")
-    parser.add_argument("--seed", type=int, default=random.randrange(1 << 32), help="begin the same run again")
+    parser.add_argument("--cases", type=int, default=10_000, help="how many cases to send [default: %(default)s]")
+    parser.add_argument(
+        "--seed",
+        type=int,
+        default=random.randrange(1 << 32),
+        help="the seed of a run to repeat [default: a random one]",
+    )
     options = parser.parse_args()
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
@@ -133,10 +137,10 @@ def main() -> int:
         memory, began = merlind.memory(), time.monotonic()
         while fuzzer.cases < options.cases:
             fuzzer.run(min(5000, options.cases - fuzzer.cases))
-            assert "Traceback" not in merlind.log(), f"a traceback in {merlind.folder}"
+            assert "Traceback" not in merlind.log(), f"a traceback in the log in {merlind.folder}"
             print(
                 f"seed {fuzzer.seed}: {fuzzer.cases} cases in {time.monotonic() - began:.0f} s, "
-                f"memory {memory >> 20} -> {merlind.memory() >> 20} MB, answers {dict(sorted(fuzzer.codes.items()))}",
+                f"memory {memory >> 20} -> {merlind.memory() >> 20} MB, responses {dict(sorted(fuzzer.codes.items()))}",
                 flush=True,
             )
     return 0

@@ -1,8 +1,8 @@
-"""Mixed load with faults on both sides, for as long as one likes: ``python -m tests.faults.soak --minutes 10``.
+"""Runs merlind under mixed load, with faults on both sides: ``python -m tests.faults.soak --minutes 10``.
 
-The stand-in fails a share of its requests; among the clients are some that go away, that send forms which are none, and
-that erase what they sent. Memory, open files, timers, the spool and the gauges are sampled; at the end all tasks get
-over, and what began small has to be small again.
+The stand-in fails a share of its requests. Some clients go away, send malformed forms, or erase what they sent. Memory,
+open files, timers, the spool and the gauges are sampled. At the end all tasks must finish, none may be lost, and the
+samples must be back where they began.
 """
 
 import argparse
@@ -23,11 +23,11 @@ from tests.processes import HOST, Merlind, MerlinFace, until
 from tests.upstream import reset
 
 GAUGES = ("merlind_connections", "merlind_active_uploads", "merlind_long_polls", "merlind_upstream_in_flight")
-"""What has to be zero when nothing happens."""
+"""Metrics that must be zero when no client is there and no task is unfinished."""
 
 
 class Nuisance:
-    """Clients with bad manners, one thread for each kind, until they are stopped; they count what they did."""
+    """Misbehaving clients, a thread for each kind, until they are stopped; ``done`` counts what each kind did."""
 
     def __init__(self, port: int) -> None:
         self._port = port
@@ -37,7 +37,7 @@ class Nuisance:
             "gone in mid-upload": self.go_away,
             "malformed": self.malformed,
             "erased": self.erase,
-            "held and gone": self.hold,
+            "long poll": self.long_poll,
             "slow": self.slow,
         }
         self._threads = [threading.Thread(target=self._run, args=(kind,), daemon=True) for kind in self._kinds]
@@ -84,8 +84,8 @@ class Nuisance:
             erased = request(self._port, "DELETE", f"/?task_id={reply.json()['task']}")
             assert erased.code == 204, erased.code
 
-    def hold(self) -> None:
-        sent = form("held", png())
+    def long_poll(self) -> None:
+        sent = form("long poll", png())
         connection = http.client.HTTPConnection(HOST, self._port, timeout=random.choice((0.05, 1)))
         headers = {"Content-Type": sent.content_type, "Prefer": "wait=30"}
         with contextlib.closing(connection):
@@ -104,7 +104,7 @@ class Nuisance:
 
 
 def sample(merlind: Merlind) -> dict[str, float]:
-    """How it is."""
+    """Sample what must not grow."""
     return {
         "memory, MB": round(merlind.memory() / 2**20, 1),
         "open files": merlind.open_files(),
@@ -116,39 +116,39 @@ def sample(merlind: Merlind) -> dict[str, float]:
     }
 
 
-def tell(when: str, figures: dict[str, float]) -> None:
+def report(when: str, figures: dict[str, float]) -> None:
     print(f"{when:>8}: " + ", ".join(f"{name} {value:g}" for name, value in figures.items()), flush=True)
 
 
 def soak(merlind: Merlind, ledger: Ledger, minutes: float) -> list[str]:
-    """Run it; returns what is wrong at the end."""
-    # What is loaded and cached once is no leak: it begins when that is there.
+    """Run the load for so many minutes, and return what is wrong at the end, one sentence each."""
+    # Warm up before the first sample: what is loaded or cached once is no leak.
     for number in range(300):
         ledger.post(merlind.port, f"warm {number}", png())
-    until(lambda: merlind.unfinished() == 0, "the warming up", 300)
+    until(lambda: merlind.unfinished() == 0, "the first tasks to finish", 300)
     start = sample(merlind)
-    tell("start", start)
+    report("start", start)
     end = time.monotonic() + minutes * 60
     with Load(merlind.port, ledger, clients=4) as load, Nuisance(merlind.port) as nuisance:
         while (left := end - time.monotonic()) > 0:
             time.sleep(min(30.0, left))
-            tell(f"{minutes * 60 - max(0.0, end - time.monotonic()):.0f} s", sample(merlind))
-    until(lambda: merlind.unfinished() == 0, "all tasks to be over", 600)
+            report(f"{minutes * 60 - max(0.0, end - time.monotonic()):.0f} s", sample(merlind))
+    until(lambda: merlind.unfinished() == 0, "all tasks to finish", 600)
     until(lambda: merlind.metric("merlind_connections") == 0, "the connections to end")
     time.sleep(20)  # longer than an idle connection to the upstream is kept
     last = sample(merlind)
-    tell("end", last)
+    report("end", last)
     print(f"requests tried {load.tried}, acknowledged {len(ledger.promises)}, refused {load.refused}")
-    print("nuisances: " + ", ".join(f"{kind} {count}" for kind, count in nuisance.done.items()))
+    print("misbehaving clients: " + ", ".join(f"{kind} {count}" for kind, count in nuisance.done.items()))
     wrong = load.broken + ledger.losses(merlind.port, finished=True)
     for name, value in last.items():
         if name in ("open files", "timers"):
-            # A connection to the upstream that is kept may have been opened, or closed, since.
+            # Connections to the upstream may have been opened, or closed, since the first sample.
             if value > start[name] + 2:
-                wrong.append(f"{name} are left: {value:g} after {start[name]:g}")
+                wrong.append(f"{name} grew from {start[name]:g} to {value:g}")
         elif name != "memory, MB" and value:
-            wrong.append(f"{name} is {value:g}")
-    # What is remembered of finished tasks, some hundred bytes each, is meant to be.
+            wrong.append(f"{name}: {value:g} instead of 0")
+    # The result cache may grow: some hundred bytes for each finished task.
     if last["memory, MB"] > 1.5 * start["memory, MB"] + len(ledger.promises) / 1000:
         wrong.append("memory has grown")
     if "Traceback" in merlind.log():
@@ -158,7 +158,7 @@ def soak(merlind: Merlind, ledger: Ledger, minutes: float) -> list[str]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--minutes", type=float, default=10.0, help="how long [default: %(default)s]")
+    parser.add_argument("--minutes", type=float, default=10.0, help="how long to run the load [default: %(default)s]")
     options = parser.parse_args()
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
@@ -169,7 +169,7 @@ def main() -> int:
         wrong = soak(merlind, ledger, options.minutes)
         for fault in wrong[:20]:
             print(f"wrong: {fault}")
-        print("verdict: " + ("it does not hold" if wrong else "it holds"))
+        print("verdict: " + ("failed" if wrong else "passed"))
         return 1 if wrong else 0
 
 

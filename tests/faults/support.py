@@ -1,4 +1,4 @@
-"""What the fault suite needs of the machine: strace, mounts, loads; and how a test says that it can't be had."""
+"""What the fault suite needs of the machine, strace and mounts above all. A test is skipped where that is missing."""
 
 import fcntl
 import os
@@ -14,7 +14,7 @@ from unittest import SkipTest
 from tests.processes import Merlind, ProcessCase, until
 
 ROUNDS = int(os.environ.get("MERLIND_FAULT_ROUNDS", "25"))
-"""How often it is killed at random; what else is repeated goes along with it."""
+"""How often a test kills merlind at random moments; other repetitions are in proportion."""
 
 LIBRARIES = Path("/usr/lib")
 
@@ -23,7 +23,7 @@ _NO_LOG_FLUSH = 2
 
 
 def need(*tools: str, root: bool = False) -> None:
-    """Skip the test unless these tools, and the rights of root, are there."""
+    """Skip the test if one of the tools is missing, or if it needs root and we are not."""
     if root and os.geteuid() != 0:
         raise SkipTest("needs root")
     for tool in tools:
@@ -32,7 +32,7 @@ def need(*tools: str, root: bool = False) -> None:
 
 
 def library(name: str) -> str:
-    """The path of a shared library to be preloaded; skips the test if it isn't there."""
+    """Return the path of a shared library to preload; skip the test if it is missing."""
     for folder in ("", "*/", "faketime/", "*/faketime/"):
         for found in LIBRARIES.glob(f"{folder}{name}"):
             return str(found)
@@ -40,14 +40,15 @@ def library(name: str) -> str:
 
 
 def spread(count: int, most: int) -> list[int]:
-    """``count`` numbers from 1 to ``most``, the small ones closer together."""
+    """Return up to ``count`` numbers from 1 to ``most``, the small ones closer together."""
     return sorted({1 + round((most - 1) * (n / max(1, count - 1)) ** 2) for n in range(count)})
 
 
 class Strace:
-    """strace, attached to a process that runs; ``inject`` is what it does to which system calls.
+    """strace, attached to a running process.
 
-    ``trace`` names those that it writes down, if those are others.
+    ``inject`` says which system calls it interferes with and how, as in strace's option of that name. ``trace`` names
+    the calls to record, by default the same ones.
     """
 
     def __init__(self, test: ProcessCase, daemon: Merlind, inject: str, trace: str | None = None) -> None:
@@ -60,26 +61,26 @@ class Strace:
         )
         test.addCleanup(self.detach)
         assert self._process.stderr is not None
-        # One line for all of its threads.
+        # strace prints one line, however many threads it attaches to.
         line = self._process.stderr.readline()
         if "attached" not in line:
-            raise SkipTest(f"strace may not attach: {line.strip()}")
+            raise SkipTest(f"strace can't attach: {line.strip()}")
 
     def detach(self) -> None:
-        """Let go of the process."""
+        """Detach from the process, which goes on."""
         if self._process.poll() is None:
             self._process.terminate()
         with suppress(ValueError):
             self._process.communicate(timeout=30)
 
     def calls(self) -> list[str]:
-        """A line for each call, by the time that it has let go."""
+        """Detach, and return the recorded calls, a line each."""
         self.detach()
         return self._output.read_text("utf-8", "replace").splitlines()
 
 
 class MountCase(ProcessCase):
-    """A test with a file system of its own, at ``mountpoint``."""
+    """A test with a file system of its own at ``mountpoint``; needs root."""
 
     def setUp(self) -> None:
         super().setUp()
@@ -87,7 +88,7 @@ class MountCase(ProcessCase):
         self.mountpoint = self.folder / "mnt"
 
     def mount(self, *arguments: str, at: Path | None = None) -> None:
-        """Mount it, or something else elsewhere; skips the test where that can't be done, as in most containers."""
+        """Run mount for ``at``, by default ``mountpoint``; skip the test where that fails, as in most containers."""
         where = at or self.mountpoint
         where.mkdir(mode=0o700, parents=True, exist_ok=True)
         done = subprocess.run(["mount", *arguments, str(where)], capture_output=True, text=True)
@@ -96,15 +97,15 @@ class MountCase(ProcessCase):
         self.addCleanup(self.unmount, where)
 
     def unmount(self, at: Path | None = None) -> None:
-        """Unmount it, if it is mounted."""
+        """Unmount ``at``, by default ``mountpoint``, if anything is mounted there."""
         where = at or self.mountpoint
         if os.path.ismount(where):
-            # The kernel may be a moment behind the end of the last process that used it.
+            # The kernel may still release the files of a process that has just ended.
             until(lambda: subprocess.run(["umount", str(where)], capture_output=True).returncode == 0, "the unmount")
 
 
 class LoopCase(MountCase):
-    """A test on an ext4 of its own, in a file."""
+    """A test on an ext4 file system of its own, in the file ``image``."""
 
     def setUp(self) -> None:
         super().setUp()
@@ -112,18 +113,18 @@ class LoopCase(MountCase):
         self.image = self.folder / "image"
 
     def make(self, megabytes: int = 96) -> None:
-        """Make a new one, and mount it."""
+        """Make a new file system, and mount it."""
         with self.image.open("wb") as file:
             file.truncate(megabytes << 20)
         subprocess.run(["mkfs.ext4", "-q", "-F", str(self.image)], check=True)
         self.mount_image()
 
     def mount_image(self) -> None:
-        """Mount it; the kernel flushes nothing of itself for five minutes."""
+        """Mount the file system; for five minutes the kernel commits nothing unless a process asks for it."""
         self.mount("-o", "loop,commit=300", str(self.image))
 
     def lose_power(self) -> None:
-        """Nothing more gets to the disk, and what was not flushed is gone."""
+        """Shut the file system down: what was not flushed is lost, and nothing more is written."""
         descriptor = os.open(self.mountpoint, os.O_RDONLY)
         try:
             fcntl.ioctl(descriptor, _EXT4_IOC_SHUTDOWN, struct.pack("I", _NO_LOG_FLUSH))
@@ -134,5 +135,5 @@ class LoopCase(MountCase):
 
 
 def died_by(daemon: Merlind, number: int = signal.SIGKILL) -> bool:
-    """Whether it was ended by a signal."""
+    """Return whether the process was ended by this signal."""
     return not daemon.running and daemon.wait() == -number

@@ -1,4 +1,7 @@
-"""Clients that are slow, silent, many, or gone (H15, H16, H18): they are ended at a deadline, and others are served."""
+"""Clients that are slow, silent, many or gone: deadlines end them, and merlind serves the others meanwhile.
+
+Codes such as H15 are rows of docs/battery.md.
+"""
 
 import contextlib
 import http.client
@@ -19,18 +22,18 @@ from tests.processes import HOST, Merlind, ProcessCase, until
 from tests.upstream import Upstream, UpstreamRequest, reset
 
 SLACK = 15.0
-"""Seconds after a deadline by which a slow machine must have done what is due."""
+"""How many seconds late a deadline may be on a slow machine."""
 
 
 def upload_head(content_type: str, length: int) -> bytes:
-    """The headers of an upload."""
+    """Return the head of a request that uploads ``length`` bytes."""
     return f"POST / HTTP/1.1\r\nHost: x\r\nContent-Type: {content_type}\r\nContent-Length: {length}\r\n\r\n".encode()
 
 
 def drip(port: int, start: bytes, rest: bytes, pause: float) -> tuple[float, bytes]:
-    """Send ``rest`` byte by byte until the server has enough of it; how long that took, and what it said."""
+    """Send ``start``, then ``rest`` byte by byte until the server closes; return the seconds and the response."""
     began = time.monotonic()
-    said = b""
+    response = b""
     with socket.create_connection((HOST, port)) as client, contextlib.suppress(OSError):
         client.sendall(start)
         client.settimeout(pause)
@@ -39,23 +42,23 @@ def drip(port: int, start: bytes, rest: bytes, pause: float) -> tuple[float, byt
             with contextlib.suppress(TimeoutError):
                 if not (piece := client.recv(4096)):
                     break
-                said += piece
-    return time.monotonic() - began, said
+                response += piece
+    return time.monotonic() - began, response
 
 
-class Asking:
-    """A client that asks how a task stands, all the time, and must be answered well each time."""
+class StatusClient:
+    """A client that asks for a finished task all the time, and counts responses and what was wrong with any."""
 
     def __init__(self, merlind: Merlind, task: int) -> None:
         self._merlind = merlind
         self._task = task
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
-        self.answers = 0
+        self.responses = 0
         self.slowest = 0.0
         self.wrong: list[str] = []
 
-    def __enter__(self) -> "Asking":
+    def __enter__(self) -> "StatusClient":
         self._thread.start()
         return self
 
@@ -72,13 +75,13 @@ class Asking:
                     self.wrong.append(str(code))
             except (OSError, http.client.HTTPException) as error:
                 self.wrong.append(repr(error))
-            self.answers += 1
+            self.responses += 1
             self.slowest = max(self.slowest, time.monotonic() - began)
             time.sleep(0.01)
 
 
 class ClientCase(ProcessCase):
-    """A test with a task that is ready, to be asked for."""
+    """A test that starts a merlind with one finished task."""
 
     def start(self, *options: str) -> tuple[Merlind, int]:
         merlind = self.merlind(*options).start()
@@ -87,16 +90,16 @@ class ClientCase(ProcessCase):
 
 
 class SlowClientTest(ClientCase):
-    """Clients that take their time."""
+    """Clients that send or read slowly."""
 
-    def test_slow_idle_and_honest(self) -> None:
-        """Slow headers and bodies end with 408 at their deadlines; slow but honest uploads are taken (H15, H18)."""
+    def test_deadlines_end_attackers_and_spare_honest_uploads(self) -> None:
+        """Dripped headers and bodies get 408 at their deadlines; uploads over a bad line are accepted (H15, H18)."""
         merlind, task = self.start()
         sent = form("Ada", png(64))
         slow_head = [("headers", b"GET / HTTP/1.1\r\n", b"X-Slow: " + b"x" * 10_000)]
         slow_body = [("body", upload_head(sent.content_type, 1_000_000), sent.body[:1000] + bytes(10_000))]
         kinds = (slow_head + slow_body) * 10
-        with contextlib.ExitStack() as stack, Asking(merlind, task) as asking:
+        with contextlib.ExitStack() as stack, StatusClient(merlind, task) as status_client:
             for _ in range(200):
                 stack.enter_context(socket.create_connection((HOST, merlind.port)))
             with ThreadPoolExecutor(100) as threads:
@@ -106,27 +109,27 @@ class SlowClientTest(ClientCase):
                 ended = [future.result() for future in slow]
         self.assertEqual(codes, [202] * 50)
         longest = {"headers": 0.0, "body": 0.0}
-        for (kind, _, _), (seconds, said) in zip(kinds, ended, strict=True):
-            self.assertTrue(said.startswith(b"HTTP/1.1 408 "), said[:100])
+        for (kind, _, _), (seconds, response) in zip(kinds, ended, strict=True):
+            self.assertTrue(response.startswith(b"HTTP/1.1 408 "), response[:100])
             longest[kind] = max(longest[kind], seconds)
         self.assertLess(longest["headers"], HEADER_TIMEOUT + SLACK)
         self.assertLess(longest["body"], BODY_GRACE + SLACK)
-        self.assertEqual(asking.wrong, [])
-        until(lambda: merlind.unfinished() == 0, "the honest uploads to get ready")
+        self.assertEqual(status_client.wrong, [])
+        until(lambda: merlind.unfinished() == 0, "the honest uploads to be scored")
         self.assertEqual(merlind.spooled(), [])
         self.assert_no_traceback(merlind)
         self.figures(
             slow=len(kinds),
             slow_and_honest=50,
             idle=200,
-            status_answers=asking.answers,
-            slowest_of_them=f"{asking.slowest:.3f} s",
-            headers_held=f"{longest['headers']:.0f} s",
-            bodies_held=f"{longest['body']:.0f} s",
+            status_responses=status_client.responses,
+            slowest_status=f"{status_client.slowest:.3f} s",
+            longest_headers=f"{longest['headers']:.0f} s",
+            longest_body=f"{longest['body']:.0f} s",
         )
 
     def upload_slowly(self, port: int, name: str) -> int:
-        """An upload over a bad line: some 15 KB a second; the answer's code."""
+        """Upload a photo over a bad line, at some 16 KB a second, and return the response's code."""
         sent = form(name, png(300))
         with socket.create_connection((HOST, port)) as client:
             client.sendall(upload_head(sent.content_type, len(sent.body)))
@@ -137,12 +140,12 @@ class SlowClientTest(ClientCase):
             return int(client.recv(4096).split()[1])
 
     def test_slowhttptest(self) -> None:
-        """The usual tool against servers: slow headers, slow bodies and slow reading at once."""
+        """Status requests are served during slowhttptest's slow headers, slow bodies and slow reads at once (H15)."""
         need("slowhttptest")
         merlind, task = self.start()
         url = f"http://{HOST}:{merlind.port}/"
         asked = f"{url}?task_id={task}"
-        with Asking(merlind, task) as asking:
+        with StatusClient(merlind, task) as status_client:
             attacks = [
                 subprocess.Popen(
                     ["slowhttptest", "-c", "300", "-r", "150", "-l", "6", "-i", "1", *mode],
@@ -154,19 +157,21 @@ class SlowClientTest(ClientCase):
             for attack in attacks:
                 self.addCleanup(attack.kill)
                 attack.wait(120)
-        self.assertEqual(asking.wrong, [])
+        self.assertEqual(status_client.wrong, [])
         self.assert_no_traceback(merlind)
-        self.figures(slow_clients=900, status_answers=asking.answers, slowest_of_them=f"{asking.slowest:.3f} s")
+        self.figures(
+            slow_clients=900, status_responses=status_client.responses, slowest_status=f"{status_client.slowest:.3f} s"
+        )
 
 
 class ManyClientsTest(ClientCase):
-    """Clients in crowds, and clients that vanish."""
+    """Many clients at once, and clients that go away."""
 
-    def test_past_the_cap(self) -> None:
-        """Past the cap on connections: 503 at once, or a close; and place for others as soon as some have gone."""
+    def test_connections_past_the_cap_are_refused(self) -> None:
+        """Past ``--max-connections`` a client gets 503 or a close at once; others are served once some close (H18)."""
         merlind, _ = self.start("--max-connections=40")
         until(lambda: merlind.metric("merlind_connections") == 0, "the first connection to end")
-        turned_away = 0
+        refused = 0
         with contextlib.ExitStack() as stack:
             for _ in range(40):
                 stack.enter_context(socket.create_connection((HOST, merlind.port)))
@@ -174,29 +179,31 @@ class ManyClientsTest(ClientCase):
             for _ in range(60):
                 with socket.create_connection((HOST, merlind.port)) as client:
                     client.settimeout(30)
-                    answer = client.recv(4096)
-                    self.assertTrue(not answer or answer.startswith(b"HTTP/1.1 503 "), answer[:100])
-                    turned_away += 1
+                    response = client.recv(4096)
+                    self.assertTrue(not response or response.startswith(b"HTTP/1.1 503 "), response[:100])
+                    refused += 1
         until(lambda: merlind.metric("merlind_connections") == 0, "the connections to end")
         self.assertEqual(request(merlind.port, "OPTIONS").code, 204)
-        self.figures(connections=40, turned_away=turned_away)
+        self.figures(connections=40, refused=refused)
 
-    def test_idle_crowd(self) -> None:
-        """Idle connections by the hundred are nobody's trouble."""
+    def test_idle_connections_slow_nobody_down(self) -> None:
+        """Status requests are served beside 2,000 idle connections, or as many as the system allows (H18)."""
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
         self.addCleanup(resource.setrlimit, resource.RLIMIT_NOFILE, (soft, hard))
         crowd = 2000 if hard == resource.RLIM_INFINITY else min(2000, hard // 4)
         merlind, task = self.start()
-        with contextlib.ExitStack() as stack, Asking(merlind, task) as asking:
+        with contextlib.ExitStack() as stack, StatusClient(merlind, task) as status_client:
             for _ in range(crowd):
                 stack.enter_context(socket.create_connection((HOST, merlind.port)))
             time.sleep(1)
-        self.assertEqual(asking.wrong, [])
-        self.figures(idle=crowd, status_answers=asking.answers, slowest_of_them=f"{asking.slowest:.3f} s")
+        self.assertEqual(status_client.wrong, [])
+        self.figures(
+            idle=crowd, status_responses=status_client.responses, slowest_status=f"{status_client.slowest:.3f} s"
+        )
 
-    def test_gone(self) -> None:
-        """Gone in mid-upload, by a close, a reset or half a close: no row, no file, no upload in hand (H16)."""
+    def test_aborted_uploads_leave_nothing(self) -> None:
+        """An upload that a close, a reset or half a close cuts short leaves no task, file or active upload (H16)."""
         merlind, _ = self.start()
         before = merlind.open_files()
         clients = 100
@@ -220,10 +227,10 @@ class ManyClientsTest(ClientCase):
         self.assertEqual(merlind.unfinished(), 0)
         until(lambda: merlind.open_files() <= before + 1, "the connections to be closed")
         self.assert_no_traceback(merlind)
-        self.figures(gone_in_mid_upload=clients, rows=0, files=0)
+        self.figures(aborted_uploads=clients, rows=0, files=0)
 
-    def test_gone_before_the_answer(self) -> None:
-        """Gone right after the last byte: the task is kept, and the same upload again finds it."""
+    def test_reset_before_the_response_loses_no_task(self) -> None:
+        """A task whose client resets after the last byte is kept, and repeating the upload finds it."""
         merlind, _ = self.start()
         for number in range(20):
             name, photo = f"gone {number}", png()
@@ -232,7 +239,7 @@ class ManyClientsTest(ClientCase):
                 client.sendall(upload_head(sent.content_type, len(sent.body)) + sent.body)
                 reset(client)
             self.assertIn(post(merlind.port, name, photo).code, (200, 202))
-        until(lambda: merlind.unfinished() == 0, "the tasks to be over")
+        until(lambda: merlind.unfinished() == 0, "the tasks to finish")
         self.assertEqual(merlind.metric('merlind_tasks{state="ready"}'), 21)
         self.assertEqual(merlind.spooled(), [])
         self.assert_no_traceback(merlind)
@@ -240,20 +247,21 @@ class ManyClientsTest(ClientCase):
 
 
 class HalfClosedTest(ClientCase):
-    """Clients that close their direction when they have asked, as ``nc -N`` does."""
+    """Clients that close their direction once they have sent their requests, as ``nc -N`` does."""
 
     def ask(self, merlind: Merlind, data: bytes) -> bytes:
-        said = b""
+        """Send requests, close our direction, and return all that comes back until the connection closes."""
+        response = b""
         with socket.create_connection((HOST, merlind.port)) as client:
             client.settimeout(60)
             client.sendall(data)
             client.shutdown(socket.SHUT_WR)
             while piece := client.recv(65536):
-                said += piece
-        return said
+                response += piece
+        return response
 
-    def test_half_closed(self) -> None:
-        """They get their answers, each of them and in order, and then the connection closes."""
+    def test_half_closed_clients_get_every_response(self) -> None:
+        """A response to each request arrives, also to pipelined ones, and then the connection closes."""
         merlind, task = self.start()
         sent = form("Ada", png(200))
         status = b"GET /?task_id=%d HTTP/1.1\r\nHost: x\r\n\r\n" % task
@@ -267,15 +275,15 @@ class HalfClosedTest(ClientCase):
         until(lambda: merlind.metric("merlind_connections") == 0, "the connections to be closed")
         self.assert_no_traceback(merlind)
 
-    def test_held(self) -> None:
-        """One that is held and goes away is let go of soon, though it may have closed its own direction alone."""
+    def test_long_poll_of_a_gone_client_ends_soon(self) -> None:
+        """A long poll ends soon after its client goes away, which looks like half a close at first."""
         upstream = Upstream(self.addCleanup, UpstreamRequest.keep_silent)
         merlind = self.merlind(upstream=upstream.url).start()
         task = post(merlind.port, "Ada", png()).json()["task"]
-        held = b"GET /?task_id=%d HTTP/1.1\r\nHost: x\r\nPrefer: wait=60\r\n\r\n" % task
+        long_poll = b"GET /?task_id=%d HTTP/1.1\r\nHost: x\r\nPrefer: wait=60\r\n\r\n" % task
         for _ in range(20):
             with socket.create_connection((HOST, merlind.port)) as client:
-                client.sendall(held)
+                client.sendall(long_poll)
         until(
             lambda: merlind.metric("merlind_connections") == 0, "the connections to be closed", LINGER_TIMEOUT + SLACK
         )
@@ -284,16 +292,16 @@ class HalfClosedTest(ClientCase):
 
 
 class FuzzTest(ClientCase):
-    """Random bytes; ``python -m tests.faults.fuzz`` does more of it."""
+    """Random bytes; ``python -m tests.faults.fuzz`` sends more of them."""
 
-    def test_random_bytes(self) -> None:
-        """Requests that were cut, mixed and bent: it answers or hangs up, stays alive, and keeps nothing of them."""
+    def test_random_bytes_do_no_harm(self) -> None:
+        """merlind responds to damaged requests or hangs up, goes on, and keeps nothing of them."""
         merlind, task = self.start()
         fuzzer = Fuzzer(merlind, random.randrange(1 << 32))
         fuzzer.run(ROUNDS * 40)
         self.assertEqual(merlind.get(task).code, 200)
         self.assert_no_traceback(merlind)
         until(lambda: merlind.metric("merlind_active_uploads") == 0, "the uploads to be dropped")
-        until(lambda: merlind.unfinished() == 0, "what was taken to be over")
+        until(lambda: merlind.unfinished() == 0, "the accepted tasks to finish")
         self.assertEqual(merlind.spooled(), [])
-        self.figures(seed=fuzzer.seed, cases=fuzzer.cases, answers=dict(sorted(fuzzer.codes.items())))
+        self.figures(seed=fuzzer.seed, cases=fuzzer.cases, responses=dict(sorted(fuzzer.codes.items())))

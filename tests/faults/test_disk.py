@@ -1,4 +1,7 @@
-"""A hostile disk: power loss (D2), failing flushes (D3), full (D4), read-only (D5), files that went bad (D10)."""
+"""A hostile disk: power loss (D2), failing flushes (D3), full (D4), read-only (D5), damaged photos (D10).
+
+The codes are rows of docs/battery.md.
+"""
 
 import contextlib
 import os
@@ -16,19 +19,19 @@ from tests.processes import HOST, Merlind, ProcessCase, free_port, until
 from tests.upstream import Upstream, UpstreamRequest
 
 FLUSHES = ("fsync", "fdatasync", "syncfs")
-"""The calls that flush."""
+"""The system calls that flush files to the disk."""
 
 
 class PowerLossTest(LoopCase):
-    """The power goes: what was not flushed is gone (D2)."""
+    """The power fails, and with it goes all that was not flushed (D2)."""
 
     def lose_power_under_load(self, merlind: Merlind) -> tuple[list[str], int, int]:
-        """What is lost then, how much was acknowledged, and how many requests were tried."""
+        """Lose power under load and start again; return the losses and how many tasks and requests there were."""
         self.make()
         ledger = self.ledger()
         ledger.promises.clear()
         merlind.start()
-        # What was there before the load is no part of the question.
+        # Flush the new database: only what the load writes is to be at risk.
         subprocess.run(["sync", "-f", str(self.mountpoint)], check=True)
         with Load(merlind.port, ledger, clients=8, largest=200) as load:
             until(lambda: len(ledger.promises) > 150, "tasks to be acknowledged")
@@ -50,8 +53,8 @@ class PowerLossTest(LoopCase):
         self.unmount()
         return losses, len(ledger.promises), load.tried
 
-    def test_power_loss(self) -> None:
-        """Nothing that was acknowledged is lost, and the photos are whole."""
+    def test_power_loss_loses_nothing_acknowledged(self) -> None:
+        """After a power loss every acknowledged task becomes ready, so its photo is whole."""
         face = self.merlinface("--delay=0.5", "--waits=1").start()
         acknowledged = tried = 0
         rounds = max(1, ROUNDS // 12)
@@ -64,8 +67,8 @@ class PowerLossTest(LoopCase):
             tried += requests
         self.figures(power_losses=rounds, requests_tried=tried, acknowledged=acknowledged, losses=0)
 
-    def test_control(self) -> None:
-        """The same where flushes do nothing has to lose: it shows that the test above could fail."""
+    def test_power_loss_without_flushes_loses_tasks(self) -> None:
+        """With flushes turned off the same test finds losses, as it would if merlind forgot to flush."""
         preload = {"LD_PRELOAD": library("libeatmydata.so*")}
         face = self.merlinface("--delay=0.5", "--waits=1").start()
         data = self.mountpoint / "data"
@@ -77,10 +80,10 @@ class PowerLossTest(LoopCase):
 
 
 class FailingFlushTest(ProcessCase):
-    """A flush fails (D3)."""
+    """A flush fails with EIO (D3)."""
 
-    def test_failed_flush(self) -> None:
-        """It answers 503, flushes nothing more, and ends with a failure and a last line; the next start is sound."""
+    def test_failed_flush_ends_merlind_without_loss(self) -> None:
+        """Uploads get 503, merlind never flushes again and exits with status 1 and a last line; no task is lost."""
         face = self.merlinface("--delay=0.1", "--waits=1").start()
         merlind = self.merlind(upstream=face.url)
         ledger = self.ledger()
@@ -88,15 +91,15 @@ class FailingFlushTest(ProcessCase):
         for call in FLUSHES:
             for when in spread(max(2, ROUNDS // 8), 6):
                 merlind.start()
-                # SQLite makes its log with the first commit, and passes over a folder that can't be flushed then.
+                # SQLite makes its log with the first commit, and ignores that the folder can't be flushed then.
                 merlind.health()
                 strace = Strace(self, merlind, f"{call}:error=EIO:when={when}", ",".join(FLUSHES))
                 known = len(ledger.promises)
                 with Load(merlind.port, ledger, clients=8, largest=100) as load:
-                    # SQLite may have been built to flush with another call than this.
+                    # This SQLite may be built to flush with another call, so the fault may never happen.
                     until(
                         partial(lambda known: not merlind.running or len(ledger.promises) > known + 500, known),
-                        "the end",
+                        "merlind to end",
                     )
                 if merlind.running:
                     merlind.stop()
@@ -116,21 +119,21 @@ class FailingFlushTest(ProcessCase):
         self.assertGreater(refused, 0)
         self.assert_no_traceback(merlind)
         self.figures(
-            faults=faults, requests_tried=tried, answered_503=refused, acknowledged=len(ledger.promises), losses=0
+            faults=faults, requests_tried=tried, responses_503=refused, acknowledged=len(ledger.promises), losses=0
         )
 
 
-class NoRoomTest(MountCase):
+class FullDiskTest(MountCase):
     """The disk is full (D4)."""
 
     def setUp(self) -> None:
         super().setUp()
         self.scores: dict[str, float] = {}
         self.room = threading.Event()
-        self.upstream = Upstream(self.addCleanup, self.answer_when_there_is_room)
+        self.upstream = Upstream(self.addCleanup, self.score_when_there_is_room)
 
     def fill(self, leave: int = 0) -> Path:
-        """Fill the disk but for so many bytes; returns what fills it."""
+        """Fill the disk but for ``leave`` bytes, and return the file that fills it."""
         filler = self.mountpoint / "filler"
         room = os.statvfs(self.mountpoint)
         with filler.open("wb", buffering=0) as file, contextlib.suppress(OSError):
@@ -139,8 +142,8 @@ class NoRoomTest(MountCase):
                 pass
         return filler
 
-    def answer_when_there_is_room(self, request: UpstreamRequest) -> object:
-        """Answer at once, but those tasks that are to wait for room not before."""
+    def score_when_there_is_room(self, request: UpstreamRequest) -> object:
+        """Score at once, but tasks with a name that begins with "waiting" only once ``room`` is set."""
         if request.kind == "upload":
             self.scores[request.name] = score_of_digest(request.name, request.sha256)
         name = request.name or request.retry_id
@@ -149,7 +152,7 @@ class NoRoomTest(MountCase):
         return request.respond_json(status="ready", result=self.scores[name.replace("-", " ")])
 
     def run_full(self, option: str, leaves: tuple[int, ...]) -> None:
-        """Fill the disk under it and make room again, several times."""
+        """Fill the disk but for so many bytes and make room again, for each of ``leaves``."""
         self.mount("-t", "tmpfs", "-o", "size=12m,mode=700", "tmpfs")
         merlind = self.merlind(option, upstream=self.upstream.url, data=self.mountpoint / "data").start()
         ledger = self.ledger()
@@ -183,30 +186,30 @@ class NoRoomTest(MountCase):
         self.assert_no_traceback(merlind)
         merlind.kill()
         self.unmount()
-        self.figures(fills=len(leaves), answered_503=refused, acknowledged=len(ledger.promises), losses=0)
+        self.figures(fills=len(leaves), responses_503=refused, acknowledged=len(ledger.promises), losses=0)
 
-    def test_full(self) -> None:
-        """To the last byte: 503, GET works, no part of a photo stays, and it goes on by itself when there is room."""
+    def test_goes_on_after_a_full_disk(self) -> None:
+        """On a full disk uploads get 503 and leave no file, GET works, and uploads work again when there is room."""
         self.run_full("--min-free-bytes=0", (0, 8192, 100_000))
 
-    def test_almost_full(self) -> None:
-        """Below the room that is to be left: the same, before any of a photo is written."""
+    def test_goes_on_after_an_almost_full_disk(self) -> None:
+        """Below ``--min-free-bytes`` the same holds, and merlind isn't ready."""
         self.run_full("--min-free-bytes=4194304", (2 << 20, 4 << 20))
 
-    def run_full_in_part(self, merlind: Merlind, size: int) -> None:
-        """Fill what has no room for all, and send until that is met; what was taken before is kept."""
+    def run_into_full_disk(self, merlind: Merlind, size: int) -> None:
+        """Leave little room, upload until a 503, and check that no task accepted before is lost."""
         merlind.start()
         ledger = self.ledger()
-        taken = 0
+        accepted = 0
         filler = self.fill(100_000)
         while True:
-            name, photo = f"waiting {taken}", png(size)
+            name, photo = f"waiting {accepted}", png(size)
             reply = post(merlind.port, name, photo)
             if reply.code == 503:
                 break
             ledger.note(reply, name, photo)
-            taken += 1
-            self.assertLess(taken, 3000)
+            accepted += 1
+            self.assertLess(accepted, 3000)
         self.assertIn("Retry-After", reply.headers)
         self.assertEqual(ledger.losses(merlind.port), [])
         self.assertTrue(merlind.running)
@@ -217,17 +220,17 @@ class NoRoomTest(MountCase):
         self.drain(merlind, ledger)
         self.assert_no_traceback(merlind)
         merlind.kill()
-        self.figures(taken_before=taken, answered_503=1, acknowledged=len(ledger.promises), losses=0)
+        self.figures(accepted_before=accepted, responses_503=1, acknowledged=len(ledger.promises), losses=0)
 
-    def test_spool_full(self) -> None:
-        """The spool alone is full, on a file system of its own."""
+    def test_full_spool_loses_nothing(self) -> None:
+        """Only the spool, on a file system of its own, is full."""
         self.mountpoint = self.folder / "data" / "spool"
         self.mount("-t", "tmpfs", "-o", "size=4m,mode=700", "tmpfs")
         merlind = self.merlind("--min-free-bytes=0", upstream=self.upstream.url, data=self.folder / "data")
-        self.run_full_in_part(merlind, 100)
+        self.run_into_full_disk(merlind, 100)
 
-    def test_database_full(self) -> None:
-        """The database alone is full, and so is $TMPDIR."""
+    def test_full_database_loses_nothing(self) -> None:
+        """Only the file system of the database and of $TMPDIR is full."""
         self.mountpoint = self.folder / "data"
         self.mount("-t", "tmpfs", "-o", "size=4m,mode=700", "tmpfs")
         elsewhere = self.folder / "elsewhere"
@@ -235,14 +238,14 @@ class NoRoomTest(MountCase):
         self.mount("--bind", str(elsewhere), at=self.mountpoint / "spool")
         temporary = {"TMPDIR": str(self.mountpoint)}
         merlind = self.merlind("--min-free-bytes=0", upstream=self.upstream.url, data=self.mountpoint, env=temporary)
-        self.run_full_in_part(merlind, 8)
+        self.run_into_full_disk(merlind, 8)
 
 
 class ReadOnlyTest(MountCase):
-    """The disk can't be written to any more (D5)."""
+    """The file system becomes read-only (D5)."""
 
-    def test_read_only(self) -> None:
-        """503, not ready and saying why, GET works; and all is well when it can be written to again."""
+    def test_goes_on_after_a_read_only_disk(self) -> None:
+        """Uploads get 503, readiness says why, GET works; all goes on once the file system is writable again."""
         merlind = self.merlind(data=self.mountpoint / "data")
         self.mount("-t", "tmpfs", "-o", "size=64m,mode=700", "tmpfs")
         merlind.command.append("--min-free-bytes=0")
@@ -250,7 +253,7 @@ class ReadOnlyTest(MountCase):
         ledger = self.ledger()
         task = ledger.post(merlind.port, "Ada", png())
         self.assertEqual(merlind.get(task, wait=30).code, 200)
-        # The open database keeps the mount from being made read-only, so one that is goes over it.
+        # The open database keeps this mount from becoming read-only, so cover it with a read-only one.
         self.mount("--bind", str(self.mountpoint))
         subprocess.run(["mount", "-o", "remount,bind,ro", str(self.mountpoint)], check=True)
         for number in range(10):
@@ -270,14 +273,14 @@ class ReadOnlyTest(MountCase):
         self.drain(merlind, ledger)
         merlind.kill()
         self.unmount()
-        self.figures(answered_503=10, acknowledged=len(ledger.promises), losses=0)
+        self.figures(responses_503=10, acknowledged=len(ledger.promises), losses=0)
 
 
 class LostPhotoTest(ProcessCase):
-    """Photos that somebody else truncated or deleted (D10)."""
+    """Photos in the spool that somebody else truncated or deleted (D10)."""
 
-    def test_lost_photos(self) -> None:
-        """Their tasks fail, and say so; the others go on; sending a photo again heals its task."""
+    def test_lost_photo_fails_only_its_task(self) -> None:
+        """The task of a lost photo fails with ``photo_lost``, others go on; repeating the upload restarts the task."""
         port = free_port()
         merlind = self.merlind(upstream=f"http://{HOST}:{port}/api/").start()
         photos = [png() for _ in range(5)]
@@ -289,8 +292,8 @@ class LostPhotoTest(ProcessCase):
         for task in whole:
             self.assertEqual(merlind.get(task, wait=60).json()["status"], "ready")
         for task in (truncated, deleted):
-            answer = merlind.get(task, wait=60).json()
-            self.assertEqual((answer["status"], answer["error"]["code"]), ("failed", "photo_lost"))
+            status = merlind.get(task, wait=60).json()
+            self.assertEqual((status["status"], status["error"]["code"]), ("failed", "photo_lost"))
         self.assertEqual(merlind.spooled(), [])
         for number, task in enumerate((truncated, deleted)):
             reply = post(merlind.port, str(number), photos[number], {"Prefer": "wait=30"})

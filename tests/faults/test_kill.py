@@ -1,4 +1,7 @@
-"""Kills at any moment (D1, D8, D11): what was acknowledged is there after the next start."""
+"""Kills and stops at any moment: the next start has every acknowledged task.
+
+Codes such as D1 are rows of docs/battery.md.
+"""
 
 import os
 import random
@@ -13,14 +16,14 @@ from tests.processes import Merlind, ProcessCase, until
 from tests.upstream import Upstream, UpstreamRequest
 
 CALLS = ("openat", "write", "rename", "fsync,fdatasync", "syncfs", "pwrite64", "unlink", "sendto")
-"""What it is killed at: to take a photo, to place it, to flush, to commit, to remove a photo, to answer."""
+"""System calls to kill merlind at: those that receive, commit, flush and remove a photo, commit a task, and respond."""
 
 
 class KillTest(ProcessCase):
-    """kill -9 (D1)."""
+    """Ends by SIGKILL (D1, D11)."""
 
-    def test_random_kills(self) -> None:
-        """At random moments under load, the start-up among them."""
+    def test_kills_at_random_moments_lose_nothing(self) -> None:
+        """No acknowledged task is lost by kills under load, some of them during the start (D1)."""
         face = self.merlinface("--delay=0.2", "--waits=1", "--trouble=0.1").start()
         merlind = self.merlind(upstream=face.url)
         ledger = self.ledger()
@@ -36,8 +39,8 @@ class KillTest(ProcessCase):
         self.assert_no_traceback(merlind)
         self.figures(kills=ROUNDS, requests_tried=load.tried, acknowledged=len(ledger.promises), losses=0)
 
-    def test_kills_at_system_calls(self) -> None:
-        """At each kind of system call that changes anything, the first and some later ones."""
+    def test_kills_at_system_calls_lose_nothing(self) -> None:
+        """No acknowledged task is lost by kills at any of CALLS, at the first such call and at later ones (D1)."""
         face = self.merlinface("--delay=0.1", "--waits=1").start()
         merlind = self.merlind(upstream=face.url)
         ledger = self.ledger()
@@ -47,7 +50,7 @@ class KillTest(ProcessCase):
                 merlind.start()
                 strace = Strace(self, merlind, f"{call}:signal=KILL:when={when}")
                 with Load(merlind.port, ledger, largest=700) as load:
-                    until(lambda: not merlind.running, f"the end at {call} number {when}")
+                    until(lambda: not merlind.running, f"the kill at {call} number {when}")
                 self.assertTrue(died_by(merlind), merlind.log()[-2000:])
                 strace.detach()
                 self.assertEqual(load.broken, [])
@@ -57,8 +60,8 @@ class KillTest(ProcessCase):
         self.drain(merlind, ledger)
         self.figures(calls=len(CALLS), kills=kills, requests_tried=tried, acknowledged=len(ledger.promises), losses=0)
 
-    def test_kills_in_the_first_start(self) -> None:
-        """While the database is being made: the next start makes it, or goes on with it."""
+    def test_killed_first_start_can_be_repeated(self) -> None:
+        """After a kill while the database is being made, the next start works (D1)."""
         need("strace")
         kills = starts = 0
         for call, count in (("pwrite64", ROUNDS // 6), ("fsync,fdatasync", ROUNDS // 12)):
@@ -66,7 +69,7 @@ class KillTest(ProcessCase):
                 starts += 1
                 merlind = Merlind(self.addCleanup, self.folder / str(starts))
                 whole = merlind.command
-                # -D: the process that is started is merlind, and strace its grandchild.
+                # With -D the process that we start is merlind itself, and strace its grandchild.
                 inject = f"inject={call}:signal=KILL:when={when}"
                 strace = ["strace", "-D", "-f", "-o", "/dev/null", "-e", f"trace={call}", "-e", inject]
                 merlind.command = [*strace, *whole]
@@ -86,8 +89,8 @@ class KillTest(ProcessCase):
         self.assertGreater(kills, 0)
         self.figures(first_starts=starts, kills=kills)
 
-    def test_killed_after_the_yes(self) -> None:
-        """Killed when the upstream has taken the photo, and its id isn't stored yet (D11): one more upload at most."""
+    def test_kill_before_the_retry_id_is_stored(self) -> None:
+        """A kill between the upstream's response and the storing of its ``retry_id`` costs at most one upload (D11)."""
         rounds = max(3, ROUNDS // 5)
 
         def script(request: UpstreamRequest) -> object:
@@ -95,7 +98,7 @@ class KillTest(ProcessCase):
                 return request.respond_json(status="ready", result=0.5)
             if request.nth > 1:
                 return request.wait(f"id-{request.name}")
-            # Before the yes arrives, or just after it does, when the id may be stored or not.
+            # Kill before merlind reads the response or just after it, when the retry_id may be stored or not.
             request.wait(f"id-{request.name}")
             time.sleep(int(request.name) % 3 * 0.001)
             os.kill(merlind.pid, signal.SIGKILL)
@@ -107,7 +110,7 @@ class KillTest(ProcessCase):
         for number in range(rounds):
             merlind.start()
             for task in tasks:
-                merlind.get(task, wait=30)  # so that each photo is under way in one kill alone
+                merlind.get(task, wait=30)  # so that each kill hits the upload of one photo only
             tasks.append(post(merlind.port, str(number), png()).json()["task"])
             until(lambda: not merlind.running, "the kill")
         merlind.start()
@@ -119,10 +122,10 @@ class KillTest(ProcessCase):
 
 
 class TerminateTest(ProcessCase):
-    """SIGTERM in the middle of things (D8)."""
+    """Stops by SIGTERM in the middle of work (D8)."""
 
-    def test_under_load(self) -> None:
-        """Each time it ends within its deadline, and everything acknowledged is there."""
+    def test_stops_under_load_lose_nothing(self) -> None:
+        """Each stop, by one signal or two, ends within its deadline, and no acknowledged task is lost."""
         rounds = max(3, ROUNDS // 6)
         face = self.merlinface("--delay=0.2", "--waits=1").start()
         merlind = self.merlind(upstream=face.url)
@@ -153,8 +156,8 @@ class TerminateTest(ProcessCase):
             losses=0,
         )
 
-    def test_in_a_commit(self) -> None:
-        """While a flush takes its time: the commit ends, and then the process; a second signal ends it at once."""
+    def test_stop_during_a_commit_loses_nothing(self) -> None:
+        """A stop while a flush is slow, by one signal or two, ends merlind, and no acknowledged task is lost."""
         merlind = self.merlind()
         ledger = self.ledger()
         for signals in (1, 2):

@@ -1,4 +1,4 @@
-"""Hostile time and scarce files: clocks that step (D7), and too few open files (D6)."""
+"""A wall clock that steps (D7), and too few open files (D6). The codes are rows of docs/battery.md."""
 
 import socket
 import time
@@ -9,14 +9,14 @@ from tests.processes import HOST, ProcessCase, free_port, until
 from tests.upstream import Upstream, UpstreamRequest
 
 DAYS = 2 * 86400
-"""A large step of the clock, in seconds."""
+"""A large step of the clock: two days, in seconds."""
 
 
 class SteppingClockTest(ProcessCase):
-    """The wall clock steps on, and back (D7)."""
+    """The wall clock steps forward and back (D7)."""
 
-    def test_steps(self) -> None:
-        """The polls go on at their pace: no storm, no stall, nobody given up, nothing forgotten too early."""
+    def test_steps_change_neither_polls_nor_deadlines(self) -> None:
+        """Polls go on at their interval, without storm or stall, and no task is given up or deleted too early."""
         stamp = self.folder / "clock"
         stamp.write_text("+0\n")
         env = {
@@ -48,9 +48,9 @@ class SteppingClockTest(ProcessCase):
             stamp.write_text(f"{step:+d}\n")
             counts.append(polls_in(2.0))
             dates.add(date()[:16])
-        self.assertEqual(len(dates), 3, "the clock did not step")
+        self.assertEqual(len(dates), 3, "the clock didn't step")
         for count in counts:
-            # 80 of them are right; a storm is thousands, a stall is none.
+            # Ten tasks make 80 polls in two seconds; a storm would be thousands, a stall none.
             self.assertGreater(count, 8, counts)
             self.assertLess(count, 400, counts)
         for task in tasks:
@@ -60,10 +60,10 @@ class SteppingClockTest(ProcessCase):
 
 
 class FewFilesTest(ProcessCase):
-    """Fewer open files than clients (D6)."""
+    """A limit of 64 open files, and more clients than that (D6)."""
 
-    def test_few_files(self) -> None:
-        """It turns away whom it has no room for, doesn't spin, and serves again when they have gone."""
+    def test_too_many_connections_cause_no_spinning(self) -> None:
+        """With 200 connections merlind goes on without spinning, and it serves again once they close."""
         merlind = self.merlind(files=64).start()
         clients = []
         for _ in range(200):
@@ -77,14 +77,14 @@ class FewFilesTest(ProcessCase):
         self.assertTrue(merlind.running)
         for client in clients:
             client.close()
-        until(merlind.serves, "it to serve again")
+        until(merlind.serves, "merlind to serve again")
         self.assertEqual(post(merlind.port, "Ada", png(), {"Prefer": "wait=30"}).code, 200)
         self.assertEqual(merlind.health().code, 200)
         self.assert_no_traceback(merlind)
         self.figures(files=64, connections=200, processor_seconds_in_three=f"{spent:.2f}")
 
-    def test_tasks_outlive_a_shortage(self) -> None:
-        """With all files taken, photos can't be opened to be sent: their tasks wait, and get ready afterwards."""
+    def test_tasks_outlive_a_shortage_of_files(self) -> None:
+        """While no photo can be opened for want of files, tasks wait; afterwards all of them become ready."""
         port = free_port()
         merlind = self.merlind("--poll-interval=0.05", upstream=f"http://{HOST}:{port}/api/", files=64).start()
         ledger = self.ledger()
@@ -99,15 +99,15 @@ class FewFilesTest(ProcessCase):
             for client in clients:
                 client.close()
             floods += 1
-        until(merlind.serves, "it to serve again")
+        until(merlind.serves, "merlind to serve again")
         self.drain(merlind, ledger)
         self.assert_no_traceback(merlind)
         self.figures(files=64, floods=floods, tasks=20, losses=0)
 
-    def test_many_uploads(self) -> None:
-        """More uploads at once than there are files for: those that are taken are kept, the others get 503."""
+    def test_too_many_uploads_are_refused(self) -> None:
+        """Of 100 uploads at once some go on and the others get 503 or a close; none leaves a file."""
         merlind = self.merlind(files=64).start()
-        taken = refused = 0
+        accepted = refused = 0
         clients = []
         for _ in range(100):
             client = socket.create_connection((HOST, merlind.port))
@@ -119,20 +119,20 @@ class FewFilesTest(ProcessCase):
                 client.sendall(f"{head}Content-Length: 5000\r\n\r\n{body}".encode() + png())
             except OSError:
                 refused += 1
-        time.sleep(2)  # to see all that it answers
+        time.sleep(2)  # until all responses have arrived
         self.assertTrue(merlind.running)
         for client in clients:
             try:
                 client.setblocking(False)
                 refused += bool(client.recv(1000, socket.MSG_PEEK))
             except BlockingIOError:
-                taken += 1
+                accepted += 1
             except OSError:
                 refused += 1
             client.close()
-        self.assertGreater(taken, 0)
+        self.assertGreater(accepted, 0)
         self.assertGreater(refused, 0)
         until(lambda: merlind.spooled() == [], "the uploads to be dropped")
-        until(merlind.serves, "it to serve again")
+        until(merlind.serves, "merlind to serve again")
         self.assert_no_traceback(merlind)
-        self.figures(files=64, uploads=100, taken=taken, refused=refused)
+        self.figures(files=64, uploads=100, accepted=accepted, refused=refused)

@@ -1,4 +1,7 @@
-"""An upstream that misbehaves in each way (U1-U11), over raw sockets; U12 is done on a clock, in the unit tests."""
+"""An upstream that misbehaves in every way, over raw sockets.
+
+Codes such as U1 are rows of docs/battery.md. Row U12 is tested on a fake clock: tests/unit/tasks/test_scheduler.py.
+"""
 
 import contextlib
 import gzip
@@ -17,16 +20,16 @@ Way = Callable[[UpstreamRequest], object]
 
 READY = b'{"status":"ready","result":0.5}'
 GOOD = 0.25
-"""What it answers when it has done with misbehaving."""
+"""The score that the upstream gives once it behaves."""
 
 
 def raw(data: bytes) -> Way:
-    """Send bytes as they are, and hang up."""
+    """Send bytes as they are, and close."""
     return lambda request: request.send(data)
 
 
 def body(content: bytes, code: int = 200, *headers: str) -> Way:
-    """A whole answer."""
+    """Send a whole response."""
     return lambda request: request.respond(code, content, *headers)
 
 
@@ -56,10 +59,10 @@ def slow_body(request: UpstreamRequest) -> None:
 
 
 def hang_up(request: UpstreamRequest) -> None:
-    """The kept connection dies under the request."""
+    """Close the connection without a response."""
 
 
-ANY_TROUBLE: dict[str, Way] = {
+TRANSIENT_ERRORS: dict[str, Way] = {
     "U1 reset": UpstreamRequest.reset,
     "U1 silent": UpstreamRequest.keep_silent,
     "U2 headers drip": slow_headers,
@@ -94,7 +97,7 @@ ANY_TROUBLE: dict[str, Way] = {
     "U6 null": body(b'{"status":"ready","result":null}'),
     "U6 nothing": body(b'{"status":"ready"}'),
     "U7 duplicate keys": body(b'{"status":"wait","status":"ready","result":0.5}'),
-    "U7 unknown word": body(b'{"status":"thinking","result":0.5}'),
+    "U7 unknown status": body(b'{"status":"thinking","result":0.5}'),
     "U7 a list for an id": body(b'{"status":"wait","retry_id":[1]}'),
     "U7 an empty id": body(b'{"status":"wait","retry_id":""}'),
     "U7 a huge id": body(b'{"status":"wait","retry_id":"%s"}' % (b"x" * 1_000_000)),
@@ -105,11 +108,11 @@ ANY_TROUBLE: dict[str, Way] = {
     "U9 endless body": endless_body,
     "U9 endless headers": endless_headers,
     "U11 hang up": hang_up,
-    "U11 answered twice": raw(b"HTTP/1.1 500 So\r\nContent-Length: 0\r\n\r\nHTTP/1.1 200 OK\r\n\r\n" + READY),
+    "U11 two responses": raw(b"HTTP/1.1 500 So\r\nContent-Length: 0\r\n\r\nHTTP/1.1 200 OK\r\n\r\n" + READY),
 }  # fmt: skip
-"""Ways of misbehaving after which the task is tried again, be it an upload or a poll."""
+"""Misbehaviour that is a transient error: merlind repeats the upload or the poll."""
 
-REFUSALS = {
+REJECTIONS = {
     "U4 400": (body(b'{"status":"error","errors":["no face"]}', 400), "upstream_400", "no face"),
     "U4 413": (body(b"", 413), "upstream_413", ""),
     "U4 415": (body(b"<html>", 415), "upstream_415", ""),
@@ -117,7 +120,7 @@ REFUSALS = {
     "an error": (body(b'{"status":"error","result":null,"errors":["two faces"]}'), "upstream_error", "two faces"),
     "a long error": (body(b'{"status":"error","errors":["%s"]}' % (b"x" * 5000)), "upstream_error", "xxx"),
 }
-"""Answers by which a task fails: the way, the code, and a piece of what it says."""
+"""Responses that fail the task: the response, the task's ``error.code``, and a part of its ``error.detail``."""
 
 RESULTS = {
     "U6 a number in a string": (body(b'{"status":"ready","result":"0.5"}'), 0.5),
@@ -127,14 +130,14 @@ RESULTS = {
     "ends with the connection": (raw(b"HTTP/1.0 200 OK\r\n\r\n" + READY), 0.5),
     "in chunks": (raw(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1f\r\n" + READY + b"\r\n0\r\n\r\n"), 0.5),
 }
-"""Odd answers that are good ones."""
+"""Unusual responses that are valid, and their scores."""
 
 
 class MisbehaviourTest(ProcessCase):
-    """One process, and an upstream that misbehaves once for each task: by the name that is sent with the photo."""
+    """One merlind, and an upstream that misbehaves once for each task, in the way that the task's name says."""
 
     def script(self, request: UpstreamRequest) -> object:
-        """Misbehave as the task's name says, at its first upload or its first poll; be good from then on."""
+        """Misbehave as the name says at the task's first upload or its first poll; score it from then on."""
         kind, _, way = (request.key.replace("_", " ")).partition(": ")
         if request.kind == "upload" and kind == "poll":
             return request.wait(request.name.replace(" ", "_"))
@@ -143,21 +146,22 @@ class MisbehaviourTest(ProcessCase):
         return request.respond_json(status="ready", result=GOOD)
 
     def start_with(self, ways: dict[str, Way]) -> tuple[Upstream, Merlind]:
+        """Start an upstream that can misbehave in these ways, and a merlind."""
         self.ways = ways
         upstream = Upstream(self.addCleanup, self.script)
         return upstream, self.merlind("--upstream-timeout=1", upstream=upstream.url).start()
 
-    def test_trouble(self) -> None:
-        """After each of them the task is tried again, and gets ready; no exception, no hot loop, no lost memory."""
-        upstream, merlind = self.start_with(ANY_TROUBLE)
+    def test_transient_errors_are_repeated(self) -> None:
+        """After each the request is repeated once and the task is ready; no unexpected error, no growth of memory."""
+        upstream, merlind = self.start_with(TRANSIENT_ERRORS)
         before = merlind.memory()
         largest = 0
-        for way in ANY_TROUBLE:
+        for way in TRANSIENT_ERRORS:
             for kind in ("upload", "poll"):
                 name = f"{kind}: {way}"
                 task = post(merlind.port, name, png()).json()["task"]
-                answer = merlind.get(task, wait=60).json()
-                self.assertEqual(answer, {"status": "ready", "result": GOOD}, name)
+                status = merlind.get(task, wait=60).json()
+                self.assertEqual(status, {"status": "ready", "result": GOOD}, name)
                 count = len(upstream.seen(kind, name if kind == "upload" else name.replace(" ", "_")))
                 self.assertEqual(count, 2, name)
                 largest = max(largest, merlind.memory())
@@ -165,60 +169,61 @@ class MisbehaviourTest(ProcessCase):
         self.assert_no_traceback(merlind)
         self.assertEqual(merlind.spooled(), [])
         self.figures(
-            ways=len(ANY_TROUBLE),
-            tasks_ready=2 * len(ANY_TROUBLE),
-            exchanges=len(upstream.requests),
+            ways=len(TRANSIENT_ERRORS),
+            tasks_ready=2 * len(TRANSIENT_ERRORS),
+            upstream_requests=len(upstream.requests),
             memory_grew_by=f"{(largest - before) >> 20} MB",
             losses=0,
         )
 
-    def test_refusals(self) -> None:
-        """A refusal is shown, with what it says, and costs no second request; the same again is tried again."""
-        upstream, merlind = self.start_with({way: answer for way, (answer, _, _) in REFUSALS.items()})
-        for way, (_, code, piece) in REFUSALS.items():
+    def test_rejections_fail_the_task(self) -> None:
+        """A rejection fails the task at once, with its code and detail; repeating the POST tries the task again."""
+        upstream, merlind = self.start_with({way: respond for way, (respond, _, _) in REJECTIONS.items()})
+        for way, (_, code, detail) in REJECTIONS.items():
             for kind in ("upload", "poll"):
                 name, photo = f"{kind}: {way}", png()
                 task = post(merlind.port, name, photo).json()["task"]
-                answer = merlind.get(task, wait=60).json()
-                self.assertEqual((answer["status"], answer["result"]), ("failed", None), name)
-                self.assertEqual(answer["error"]["code"], code)
-                self.assertIn(piece, answer["error"]["detail"])
-                self.assertLessEqual(len(answer["error"]["detail"]), 400)
+                status = merlind.get(task, wait=60).json()
+                self.assertEqual((status["status"], status["result"]), ("failed", None), name)
+                self.assertEqual(status["error"]["code"], code)
+                self.assertIn(detail, status["error"]["detail"])
+                self.assertLessEqual(len(status["error"]["detail"]), 400)
                 again = post(merlind.port, name, photo, {"Prefer": "wait=60"})
                 self.assertEqual((again.json()["task"], again.json()["result"]), (task, GOOD))
         self.assert_no_traceback(merlind)
-        self.figures(refusals=2 * len(REFUSALS), exchanges=len(upstream.requests))
+        self.figures(rejections=2 * len(REJECTIONS), upstream_requests=len(upstream.requests))
 
-    def test_odd_results(self) -> None:
-        """What is a result however oddly it comes."""
-        _, merlind = self.start_with({way: answer for way, (answer, _) in RESULTS.items()})
+    def test_unusual_results_are_accepted(self) -> None:
+        """A valid result is taken from an upload and from a poll, however unusual the response is."""
+        _, merlind = self.start_with({way: respond for way, (respond, _) in RESULTS.items()})
         for way, (_, result) in RESULTS.items():
             for kind in ("upload", "poll"):
                 task = post(merlind.port, f"{kind}: {way}", png()).json()["task"]
                 self.assertEqual(merlind.get(task, wait=60).json(), {"status": "ready", "result": result}, way)
-        self.figures(answers=2 * len(RESULTS))
+        self.figures(responses=2 * len(RESULTS))
 
-    def test_forgotten(self) -> None:
-        """404 and 410 to a poll (U4): the photo is sent again. 404 to an upload: set up wrongly, the task is kept."""
+    def test_expired_retry_id_uploads_again(self) -> None:
+        """After a 404 or 410 to a poll the photo is uploaded again, and the task becomes ready (U4)."""
         for code in (404, 410):
-            upstream = Upstream(self.addCleanup, partial(self.forget, code=code))
+            upstream = Upstream(self.addCleanup, partial(self.expire, code=code))
             merlind = Merlind(self.addCleanup, self.folder / str(code), upstream=upstream.url).start()
             task = post(merlind.port, "Ada", png()).json()["task"]
             self.assertEqual(merlind.get(task, wait=60).json(), {"status": "ready", "result": GOOD})
             kinds = [request.kind for request in upstream.requests]
             self.assertEqual(kinds, ["upload", "poll", "upload"])
 
-    def forget(self, request: UpstreamRequest, code: int) -> object:
+    def expire(self, request: UpstreamRequest, code: int) -> object:
+        """Respond to polls with ``code``, to the first upload with a retry_id and to the second with a score."""
         if request.kind == "poll":
             return request.respond(code, b"{}")
         return request.wait("id") if request.nth == 1 else request.respond_json(status="ready", result=GOOD)
 
 
-class PatienceTest(ProcessCase):
-    """How long it waits, and for what."""
+class DelayTest(ProcessCase):
+    """Waits that the upstream asks for, redirects, and an upstream that can't be reached."""
 
-    def test_retry_after(self) -> None:
-        """Seconds and dates are honoured (U3); a thousand million seconds are not believed, but not ignored either."""
+    def test_retry_after_is_honoured(self) -> None:
+        """merlind waits as Retry-After says, in seconds or as a date; 10**9 seconds make it wait too (U3)."""
 
         def script(request: UpstreamRequest) -> object:
             if request.nth > 1:
@@ -235,27 +240,27 @@ class PatienceTest(ProcessCase):
             self.assertEqual(merlind.get(tasks[name], wait=60).code, 200)
             first, second = upstream.seen("upload", name)
             waited[name] = second.at - first.at
-            # A date has whole seconds.
+            # A date has whole seconds, so its wait may be up to a second shorter.
             self.assertGreater(waited[name], 1.9)
         self.assertEqual(merlind.get(tasks["endless"]).code, 202)
         self.assertEqual(len(upstream.seen("upload", "endless")), 1)
         self.figures(**{f"waited_for_{name}": f"{seconds:.1f} s" for name, seconds in waited.items()})
 
-    def test_waits_for_ever(self) -> None:
-        """A task that only ever gets a wait fails at ``--give-up-after``, with the reason (U8); its photo is gone."""
+    def test_endless_waiting_fails_at_the_deadline(self) -> None:
+        """A task that only gets ``wait`` fails at ``--give-up-after``, with the reason, and leaves no photo (U8)."""
         upstream = Upstream(self.addCleanup, lambda request: request.wait("id"))
         merlind = self.merlind("--give-up-after=2", upstream=upstream.url).start()
         task = post(merlind.port, "Ada", png()).json()["task"]
-        answer = merlind.get(task, wait=60).json()
-        self.assertEqual((answer["status"], answer["error"]["code"]), ("failed", "gave_up"))
-        self.assertIn("still waiting", answer["error"]["detail"])
+        status = merlind.get(task, wait=60).json()
+        self.assertEqual((status["status"], status["error"]["code"]), ("failed", "gave_up"))
+        self.assertIn("still waiting", status["error"]["detail"])
         self.assertEqual(merlind.spooled(), [])
-        # One each tenth of a second: no storm towards the end.
+        # Ten polls a second for two seconds: no storm towards the deadline.
         self.assertLess(len(upstream.requests), 40)
-        self.figures(exchanges=len(upstream.requests), ended_as="gave_up")
+        self.figures(upstream_requests=len(upstream.requests), error_code="gave_up")
 
-    def test_redirect(self) -> None:
-        """A redirect is not followed (U10)."""
+    def test_redirects_are_not_followed(self) -> None:
+        """A redirect is a transient error: merlind tries the same address again (U10)."""
         elsewhere = Upstream(self.addCleanup, lambda request: request.respond_json(status="ready", result=0.9))
 
         def script(request: UpstreamRequest) -> object:
@@ -271,26 +276,26 @@ class PatienceTest(ProcessCase):
         self.assertEqual(elsewhere.requests, [])
         self.figures(redirects=len(codes), followed=0)
 
-    def test_no_connection(self) -> None:
-        """Refused, and then dropped without a word (U1): photos are kept, tries are few, all get ready in the end."""
+    def test_unreachable_upstream_loses_nothing(self) -> None:
+        """While connections are refused or dropped, photos are kept and attempts are few; then all are ready (U1)."""
         port = free_port()
         merlind = self.merlind("--upstream-timeout=1", upstream=f"http://{HOST}:{port}/api/").start()
         ledger = self.ledger()
         for number in range(20):
             ledger.post(merlind.port, str(number), png())
-        troubles = 'merlind_upstream_requests_total{kind="upload",outcome="transient_error"}'
+        errors = 'merlind_upstream_requests_total{kind="upload",outcome="transient_error"}'
         time.sleep(2)
-        refused = merlind.metric(troubles)
+        refused = merlind.metric(errors)
         self.assertEqual(len(merlind.spooled()), 20)
         with contextlib.ExitStack() as stack:
-            # Its queue of connections is full and nobody takes any: the kernel drops what comes.
+            # Its backlog is full and nobody accepts: the kernel drops further connections.
             deaf = stack.enter_context(socket.create_server((HOST, port), backlog=0))
             for _ in range(3):
                 filler = stack.enter_context(socket.socket())
                 filler.setblocking(False)
                 filler.connect_ex((HOST, port))
             time.sleep(3)
-            dropped = merlind.metric(troubles) - refused
+            dropped = merlind.metric(errors) - refused
             self.assertEqual(len(merlind.spooled()), 20)
             deaf.close()
         self.assertGreater(refused, 4)
@@ -300,10 +305,10 @@ class PatienceTest(ProcessCase):
         Upstream(self.addCleanup, UpstreamRequest.score, port)
         self.drain(merlind, ledger)
         self.assert_no_traceback(merlind)
-        self.figures(tasks=20, tries_refused=int(refused), tries_dropped=int(dropped), losses=0)
+        self.figures(tasks=20, attempts_refused=int(refused), attempts_dropped=int(dropped), losses=0)
 
-    def test_reset_in_the_body(self) -> None:
-        """The connection is reset while a photo is on its way, again and again (U1)."""
+    def test_resets_during_uploads_lose_nothing(self) -> None:
+        """Eight connections are reset while a photo is being sent, and still all tasks become ready (U1)."""
         resets = 0
 
         def reset_some(connection: socket.socket) -> None:
