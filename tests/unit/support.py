@@ -1,7 +1,7 @@
-"""What the unit tests share: a reactor without time, a database without threads, an upstream that the test plays.
+"""Shared by the unit tests: a reactor without time, a database without threads, an upstream that the test plays.
 
-The database and the spool are real, in a temporary directory; only the thread is not: its work is a call on the
-reactor's clock, so that nothing happens before the test says ``settle``, ``advance`` or ``run_for``.
+The database and the spool are real, in a temporary directory. The database's thread is not: its work is a call on the
+reactor's clock, so nothing happens before the test calls ``settle``, ``advance`` or ``run_for``.
 """
 
 import hashlib
@@ -38,16 +38,16 @@ from merlind.tasks.results import Results
 from merlind.tasks.scheduler import Scheduler
 
 EPOCH = 1_800_000_000.0
-"""The wall clock's time when a test begins."""
+"""The wall clock's time at the start of a test, in seconds."""
 
 JPEG = b"\xff\xd8\xff\xe0 not much of a photo \r\n--\r\n"
-"""What passes for a JPEG, with bytes that a careless form would trip over."""
+"""Recognized as a JPEG, with bytes in it that a careless multipart parser takes for a delimiter."""
 
 PHOTO = Photo(hashlib.sha256(JPEG).digest(), len(JPEG), "image/jpeg")
 
 
 def make_task(task_id: int = 1, **changes: Any) -> Task:
-    """A task as it is when it was just accepted, but for ``changes``."""
+    """Return a task as it is right after it was accepted, but for ``changes``."""
     return replace(Task(id=task_id, user="", name="Anna", photo=PHOTO, since=0.0, due=0.0), **changes)
 
 
@@ -58,14 +58,14 @@ class Reactor(MemoryReactorClock):
         function(*args, **kwargs)
 
     def removeSystemEventTrigger(self, trigger: object) -> None:
-        """For ConnectionPool.close."""
+        """Do nothing: ConnectionPool.close calls this."""
 
     def settle(self) -> None:
         """Let everything happen that needs no time to pass."""
         self.advance(0)
 
     def run_for(self, seconds: float) -> None:
-        """Let time pass from timer to timer, each at its own time. (``advance`` is one leap that makes all late.)"""
+        """Let time pass from timer to timer, each on time; ``advance`` is one leap that makes all of them late."""
         end = self.seconds() + seconds
         while (calls := self.getDelayedCalls()) and (at := min(call.getTime() for call in calls)) <= end:
             self.rightNow = max(at, self.rightNow)
@@ -74,14 +74,14 @@ class Reactor(MemoryReactorClock):
 
 
 class FakeThreadPool:
-    """The one thread of a database pool: what it is given is done, in order, when the reactor's clock is advanced."""
+    """The one thread of a database pool: runs its work in order, when the reactor's clock is advanced."""
 
     def __init__(self, reactor: Reactor) -> None:
         self._reactor = reactor
         self.stopped = False
 
     def start(self) -> None:
-        """There is nothing to start."""
+        """Do nothing: there is no thread."""
 
     def stop(self) -> None:
         self.stopped = True
@@ -104,7 +104,7 @@ class FakeThreadPool:
 
 @dataclass
 class Watch:
-    """The statements that a pool's connections execute, and the faults that they meet."""
+    """The statements that a pool's connections execute, and the fault to inject into them."""
 
     statements: list[str] = field(default_factory=list)
     fault: Callable[[str], Exception | None] = lambda sql: None
@@ -115,7 +115,7 @@ class Watch:
             raise error
 
     def count(self, start: str) -> int:
-        """How many statements began with ``start``."""
+        """Return how many statements began with ``start``."""
         return sum(sql.startswith(start) for sql in self.statements)
 
 
@@ -138,19 +138,19 @@ class _WatchedConnection(sqlite3.Connection):
 
 
 def sqlite_error(name: str, text: str = "injected", of: type[sqlite3.Error] = sqlite3.OperationalError) -> Exception:
-    """An error as the sqlite3 module raises it, such as SQLITE_IOERR_FSYNC."""
+    """Return an error as the sqlite3 module raises it, with a name such as SQLITE_IOERR_FSYNC."""
     error = of(text)
     error.sqlite_errorname = name
     return error
 
 
 def fail_on(start: str, error: Exception) -> Callable[[str], Exception | None]:
-    """A fault that the statements beginning with ``start`` meet."""
+    """Return a fault that fails the statements beginning with ``start``."""
     return lambda sql: error if sql.startswith(start) else None
 
 
 def make_pool(*args: Any, watch: Watch | None = None, **kwargs: Any) -> ConnectionPool:
-    """A ConnectionPool whose thread is fake; in place of ConnectionPool wherever one is made (``cp_reactor`` given)."""
+    """Return a ConnectionPool with a fake thread on the reactor ``cp_reactor``; ``watch`` sees its statements."""
 
     def connect(*connect_args: Any, **connect_kwargs: Any) -> _WatchedConnection:
         connection = _WatchedConnection(*connect_args, **connect_kwargs)
@@ -164,8 +164,8 @@ def make_pool(*args: Any, watch: Watch | None = None, **kwargs: Any) -> Connecti
 
 
 @dataclass
-class Exchange:
-    """An exchange that the upstream owes an answer to."""
+class UpstreamRequest:
+    """A request that the upstream hasn't responded to yet."""
 
     kind: str
     task: Task
@@ -173,7 +173,7 @@ class Exchange:
     done: "Deferred[Outcome]"
     cancelled: bool = False
 
-    def answer(self, outcome: Outcome) -> None:
+    def respond(self, outcome: Outcome) -> None:
         self.done.callback(outcome)
 
     def lose_photo(self) -> None:
@@ -181,64 +181,67 @@ class Exchange:
 
 
 class FakeUpstream:
-    """An upstream that the test plays: it looks at ``exchanges`` and answers them, or sets ``script``.
+    """An upstream that the test plays: it responds to ``requests``, or sets ``script``.
 
-    ``script`` is asked for each exchange as it begins: an outcome answers at once, a number of seconds with an outcome
-    later, an exception fails it, None leaves it to the test.
+    ``requests`` are those in flight, ``begun`` are all so far. ``script`` is called with each request as it begins: an
+    outcome is the response at once, (seconds, outcome) a response after that time, an exception fails the request, and
+    None leaves it to the test.
     """
 
     def __init__(self, reactor: Reactor) -> None:
         self._reactor = reactor
-        self.exchanges: list[Exchange] = []
-        self.begun: list[Exchange] = []
+        self.requests: list[UpstreamRequest] = []
+        self.begun: list[UpstreamRequest] = []
         self.most_at_once = 0
-        self.script: Callable[[Exchange], Outcome | tuple[float, Outcome] | Exception | None] = lambda exchange: None
+        self.script: Callable[[UpstreamRequest], Outcome | tuple[float, Outcome] | Exception | None] = lambda request: (
+            None
+        )
 
     async def send(self, task: Task) -> Outcome:
         return await self._begin("poll" if task.state is State.POLL else "upload", task)
 
     def _begin(self, kind: str, task: Task) -> "Deferred[Outcome]":
         def cancel(_: object) -> None:
-            exchange.cancelled = True
+            request.cancelled = True
 
-        exchange = Exchange(kind, task, self._reactor.seconds(), Deferred(cancel))
-        self.begun.append(exchange)
-        self.exchanges.append(exchange)
-        self.most_at_once = max(self.most_at_once, len(self.exchanges))
+        request = UpstreamRequest(kind, task, self._reactor.seconds(), Deferred(cancel))
+        self.begun.append(request)
+        self.requests.append(request)
+        self.most_at_once = max(self.most_at_once, len(self.requests))
 
         def ended(result: Any) -> Any:
-            self.exchanges.remove(exchange)
+            self.requests.remove(request)
             if late is not None and late.active():
                 late.cancel()
             return result
 
         late = None
-        exchange.done.addBoth(ended)
-        answer = self.script(exchange)
-        if isinstance(answer, tuple):
-            late = self._reactor.callLater(answer[0], exchange.done.callback, answer[1])
-        elif isinstance(answer, Exception):
-            exchange.done.errback(answer)
-        elif answer is not None:
-            exchange.done.callback(answer)
-        return exchange.done
+        request.done.addBoth(ended)
+        response = self.script(request)
+        if isinstance(response, tuple):
+            late = self._reactor.callLater(response[0], request.done.callback, response[1])
+        elif isinstance(response, Exception):
+            request.done.errback(response)
+        elif response is not None:
+            request.done.callback(response)
+        return request.done
 
     @property
-    def one(self) -> Exchange:
-        """The only exchange under way."""
-        (exchange,) = self.exchanges
-        return exchange
+    def one(self) -> UpstreamRequest:
+        """The only request in flight."""
+        (request,) = self.requests
+        return request
 
     def kinds(self) -> list[str]:
-        """The kinds of all exchanges so far."""
-        return [exchange.kind for exchange in self.begun]
+        """Return the kinds of all requests so far."""
+        return [request.kind for request in self.begun]
 
 
 class Core:
-    """Everything of merlind that knows no HTTP, over a real database and spool and a fake upstream.
+    """All of merlind but HTTP, over a real database and spool and a fake upstream.
 
-    ``transitions`` lists the (before, after) that the scheduler reported, ``broken`` the reports of the store that the
-    disk failed. A step of the wall clock is a change of ``epoch``. ``restart`` is a kill and a new start on the same
+    ``transitions`` lists the (before, after) that the scheduler reported, ``broken`` the reasons for which the store
+    reported a broken disk. Change ``epoch`` to step the wall clock. ``restart`` is a kill and a new start on the same
     directory.
     """
 
@@ -277,7 +280,7 @@ class Core:
         self.clock = ServiceClock(
             self.reactor, database.service_time(file), wall=lambda: self.epoch + self.reactor.seconds()
         )
-        self.clock.now()  # it runs from the first look
+        self.clock.now()  # service time runs from the first call
         self.spool = Spool(self.path / "spool", self.sync_all)
         self.spool.prepare()
         self.watch = Watch()
@@ -308,7 +311,7 @@ class Core:
         self.eraser = Eraser(self.store, self.queue, self.results, self.scheduler)
 
     def start(self) -> None:
-        """Count the tasks and go on with those that are unfinished, as the service does."""
+        """Load the counts and begin with the unfinished tasks, as the service does."""
         self.store.count().addCallbacks(self.counts.load, lambda failure: None)
         self.scheduler.start()
 
@@ -317,20 +320,20 @@ class Core:
         self.results.on_transition(before, after)
 
     def restart(self) -> None:
-        """Kill it: timers and exchanges are gone, what was not committed too. Then build it anew, not yet started."""
+        """Kill it: timers, requests and uncommitted changes are lost. Then build it anew, not yet started."""
         for call in list(self.reactor.getDelayedCalls()):
             call.cancel()
-        self.scheduler._running = False  # its coroutines are garbage now, and look at it when they are collected
+        self.scheduler._running = False  # its coroutines read this when they are collected as garbage
         self.pool.close()
         self._start()
 
-    # Short ways to what most tests do.
+    # Shortcuts for most tests.
 
     def settle(self) -> None:
         self.reactor.settle()
 
     def now(self, deferred: "Deferred[Any]") -> Any:
-        """The result of what needs no time to pass."""
+        """Return the result of an operation that needs no time to pass."""
         self.settle()
         return self.test.successResultOf(deferred)
 
@@ -344,40 +347,40 @@ class Core:
         return Submission(user, name, self.stage(photo), "image/jpeg")
 
     def accept(self, name: str = "Anna", photo: bytes = JPEG, user: str = "") -> Task:
-        """A task that lies in the store, durable, and that the scheduler wasn't told of."""
+        """Store a task without adding it to the scheduler."""
         task: Task = self.now(self.store.accept(self.submission(name, photo, user))).task
         return task
 
     def submit(self, name: str = "Anna", photo: bytes = JPEG, user: str = "") -> Task:
-        """A task as a client makes it: in the store, and with the scheduler."""
+        """Submit a task as a client does: it is stored and added to the scheduler."""
         task: Task = self.now(self.submitting(self.submission(name, photo, user)))
         return task
 
     def submitting(self, submission: Submission) -> "Deferred[Task]":
-        """What the web side awaits for a submission."""
+        """Submit a task; return what the web side awaits."""
         return Deferred.fromCoroutine(self.intake.submit(submission))
 
     def erasing(self, task_id: int, user: str = "") -> "Deferred[bool]":
-        """What the web side awaits to erase a task."""
+        """Erase a task; return what the web side awaits."""
         return Deferred.fromCoroutine(self.eraser.erase(user, task_id))
 
     def stored(self, task_id: int) -> Any:
-        """The task as the store has it, or None."""
+        """Return the stored task, or None."""
         return self.now(self.store.get(task_id))
 
     def files(self) -> list[str]:
-        """What lies in the spool, by its path below it."""
+        """Return the files in the spool, as paths relative to it."""
         folder = self.path / "spool"
         return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
 
     def remains(self, content: bytes) -> list[str]:
-        """The files below the data directory that hold ``content``."""
+        """Return the files below the data directory that have ``content`` in them."""
         found = (path for path in self.path.rglob("*") if path.is_file() and content in path.read_bytes())
         return sorted(str(path.relative_to(self.path)) for path in found)
 
 
 class Wire:
-    """The other end of the connections that clients make through a reactor; the last one, where it isn't said which."""
+    """The server's end of the connections that clients make through a reactor; by default of the last one."""
 
     def __init__(self, reactor: Reactor) -> None:
         self._reactor = reactor
@@ -389,7 +392,7 @@ class Wire:
         return self.transports[-1]
 
     def connect(self, **methods: Any) -> StringTransport:
-        """Take the last attempt to connect; the transport, with ``methods`` of its own, shows what is sent."""
+        """Accept the last attempt to connect; the transport records what is sent, and has ``methods`` of its own."""
         protocol = self._reactor.tcpClients[-1][2].buildProtocol(None)
         transport = StringTransport()
         vars(transport).update(methods)
@@ -405,21 +408,21 @@ class Wire:
         factory.clientConnectionFailed(None, Failure(error))
 
     def receive(self, data: bytes, which: int = -1) -> None:
-        """What comes in."""
+        """Deliver bytes to the client."""
         self._protocols[which].dataReceived(data)
 
     def lose(self, error: Exception, which: int = -1) -> None:
-        """The end of the connection."""
+        """End the connection."""
         self._protocols[which].connectionLost(Failure(error))
 
     @property
     def closed(self) -> bool:
-        """Whether our side hung up."""
+        """Whether the client closed the connection."""
         return self.transport.disconnecting or self.transport.disconnected
 
 
 def flush_nothing(test: SynchronousTestCase) -> None:
-    """Let photos be flushed in no time: no power is lost in a unit test."""
+    """Make fsync do nothing: no power is lost in a unit test."""
     test.patch(os, "fsync", lambda descriptor: None)
 
 
@@ -427,7 +430,7 @@ _empty_database = b""
 
 
 def prepare_fast(file: Path) -> None:
-    """As merlind prepares the database, but that a new one is a copy: to make each anew costs some flushes."""
+    """Prepare the database as merlind does, but copy a new one: creating each costs several flushes."""
     global _empty_database
     if not _empty_database:
         database.prepare(file)
@@ -438,28 +441,28 @@ def prepare_fast(file: Path) -> None:
 
 
 def configure_fast(connection: sqlite3.Connection) -> None:
-    """As merlind configures a connection, but for the flush of each commit: no power is lost in a unit test."""
+    """Configure a connection as merlind does, but flush no commit: no power is lost in a unit test."""
     database.configure(connection)
     connection.execute("PRAGMA synchronous = OFF").fetchall()
 
 
 def open_pool(file: Path, reactor: Reactor, watch: Watch) -> ConnectionPool:
-    """The pool of a database, as merlind opens it, but for the thread and the flushes."""
+    """Open the pool of a database as merlind does, but without a thread and without flushes."""
     return database.open_pool(file, reactor, partial(make_pool, watch=watch), configure_fast)
 
 
 def open_files() -> set[str]:
-    """The paths of the files that this process has open."""
+    """Return the paths of the files that this process has open."""
     return {os.path.realpath(f"/proc/self/fd/{fd}") for fd in os.listdir("/proc/self/fd")}
 
 
 def failing(number: int) -> Callable[..., Any]:
-    """A system call that fails."""
+    """Return a system call that fails with this errno."""
     return raising(OSError(number, os.strerror(number)))
 
 
 def raising(error: BaseException) -> Callable[..., Any]:
-    """Something to patch a function with, so that it fails."""
+    """Return a function that raises ``error``, to patch another one with."""
 
     def call(*args: Any, **kwargs: Any) -> Any:
         raise error

@@ -1,4 +1,4 @@
-"""Which image formats are told by their first bytes."""
+"""Image formats, recognized by a photo's first bytes."""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,10 +9,10 @@ from tests.unit.web.support import checked
 
 
 class ImageTests(SynchronousTestCase):
-    """Photos, by their first bytes."""
+    """The media type of a photo."""
 
-    def test_taken(self) -> None:
-        """Every type that is taken, in all its beginnings."""
+    def test_accepted_types(self) -> None:
+        """Every accepted type is recognized, however it begins."""
         for head, media_type in (
             (b"\xff\xd8\xff\xe0\x00\x10JFIF\x00\x01\x01\x00\x00\x01", "image/jpeg"),
             (b"\xff\xd8\xff\xdb" + bytes(12), "image/jpeg"),
@@ -33,8 +33,8 @@ class ImageTests(SynchronousTestCase):
             self.assertEqual(len(head), SNIFF, head)
             self.assertEqual(image_type(head), media_type)
 
-    def test_not_taken(self) -> None:
-        """What only looks like an image, or is one that can do more than be looked at."""
+    def test_anything_else(self) -> None:
+        """What only resembles an image is none, and neither are formats that can have scripts in them."""
         for head in (
             b"",
             b"\xff\xd8",
@@ -65,5 +65,5 @@ class ImageTests(SynchronousTestCase):
     @checked
     @given(st.binary(max_size=SNIFF))
     def test_any_bytes(self, head: bytes) -> None:
-        """Whatever it is, it is told to be an image or not."""
+        """Any bytes have an image's media type or none, and raise nothing."""
         self.assertIn((image_type(head) or "image/").partition("/")[0], "image")

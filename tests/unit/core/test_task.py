@@ -1,4 +1,4 @@
-"""What becomes of a task, as tables and as properties."""
+"""What each outcome makes of a task, as tables and as properties."""
 
 from dataclasses import replace
 from typing import Any
@@ -34,10 +34,10 @@ checked = settings(max_examples=100, deadline=None, derandomize=True, database=N
 
 
 class AdvanceTests(SynchronousTestCase):
-    """One outcome after another."""
+    """Applying outcomes."""
 
     def test_transitions(self) -> None:
-        """Each outcome, to an upload and to a poll, changes exactly this."""
+        """Each outcome, for an upload and for a poll, changes exactly the fields listed here."""
         upload = make_task(attempts=2, last_error="http 503", due=9.0)
         poll = replace(upload, state=State.POLL, retry_id="old")
         done = {"state": State.READY, "result": 0.5, "retry_id": None, "last_error": None, "finished_at": WALL}
@@ -63,27 +63,29 @@ class AdvanceTests(SynchronousTestCase):
         ):
             self.assertEqual(advance(task, outcome, NOW, WALL, POLICY), replace(task, **changes), (task.state, outcome))
 
-    def test_patience_is_the_last_due(self) -> None:
-        """Nothing is due after the time at which the task is given up."""
+    def test_never_due_after_the_deadline(self) -> None:
+        """No task is due after its deadline, whatever pause the upstream asks for."""
         task = make_task(since=5.0)
         for outcome in (Pending("a", retry_after=3600), TransientError("x", retry_after=3600), Pending("a")):
             policy = replace(POLICY, give_up_after=6.0)
             self.assertEqual(advance(task, outcome, NOW, WALL, policy).due, 11.0)
 
-    def test_short_interval(self) -> None:
-        """The back-off has a base of its own where polls come without pause."""
+    def test_backoff_with_a_short_poll_interval(self) -> None:
+        """The back-off's base has a minimum, so that a short poll interval makes no hot loop."""
         policy = replace(POLICY, poll_interval=0.01)
         self.assertEqual(advance(make_task(), TransientError("x"), NOW, WALL, policy).due, NOW + 0.1)
 
     @checked
     @given(st.lists(outcomes, max_size=20), policies, st.data())
-    def test_over_is_over(self, answers: list[Outcome], policy: Policy, data: st.DataObject) -> None:
-        """However it goes, what is over has an end and exactly one of result and error; what isn't, has neither."""
+    def test_only_finished_tasks_have_an_end(
+        self, sequence: list[Outcome], policy: Policy, data: st.DataObject
+    ) -> None:
+        """After any outcomes: a finished task has an end and exactly one of result and error, others have neither."""
         task, now = make_task(since=data.draw(seconds)), 0.0
-        for outcome in answers:
+        for outcome in sequence:
             now += data.draw(st.floats(0, 1e4))
             if outcome == Pending(None) and task.state is State.UPLOAD:
-                continue  # an upload's Wait always has an id: see reply.py
+                continue  # Pending for an upload always has a retry_id: see upstream/reply.py
             before, task = task, advance(task, outcome, task.since + now, WALL, policy)
             self.assertEqual(task.finished, isinstance(outcome, Scored | Rejected))
             self.assertEqual(task.finished, task.state in (State.READY, State.FAILED))
@@ -106,7 +108,7 @@ class AdvanceTests(SynchronousTestCase):
     @checked
     @given(st.integers(0, 10**6), st.floats(0, 1e6), st.floats(0, 1))
     def test_backoff(self, attempts: int, base: float, jitter: float) -> None:
-        """It is a share of the exponential below the cap."""
+        """The pause is the jitter's share of an exponential with a cap."""
         most = backoff(attempts, base, 1.0)
         pause = backoff(attempts, base, jitter)
         self.assertTrue(0 <= pause <= most <= BACKOFF_CAP)
@@ -114,17 +116,17 @@ class AdvanceTests(SynchronousTestCase):
         self.assertEqual(pause, jitter * most)
 
     def test_backoff_doubles(self) -> None:
-        """From the base to the cap."""
+        """The pause doubles from the base up to the cap."""
         self.assertEqual([backoff(n, 2.0, 1.0) for n in (0, 1, 2, 7, 8, 10**9)], [2, 4, 8, 256, 300, 300])
         self.assertEqual(backoff(3, 2.0, 0.25), 4.0)
         self.assertEqual(backoff(5, 1.0, 1.0, cap=7.0), 7.0)
 
 
 class EndTests(SynchronousTestCase):
-    """Giving up, failing, and beginning again."""
+    """Deadline, failure and restart."""
 
-    def test_give_up_tells_why(self) -> None:
-        """The last trouble is the reason; without one, how far it came."""
+    def test_deadline_error_names_the_reason(self) -> None:
+        """A task past its deadline names its last transient error; without one, how far it got."""
         cases: tuple[tuple[dict[str, Any], str], ...] = (
             ({"last_error": "http 503"}, "http 503"),
             ({"state": State.POLL, "retry_id": "a", "last_error": "http 500"}, "http 500"),
@@ -137,15 +139,15 @@ class EndTests(SynchronousTestCase):
             self.assertEqual((task.state, task.retry_id, task.last_error), (State.FAILED, None, None))
             self.assertEqual((task.finished_at, task.finished), (WALL, True))
 
-    def test_retried(self) -> None:
-        """The same task, as if it were new."""
+    def test_restarted_task_is_like_new(self) -> None:
+        """A failed task that is restarted equals a new one."""
         for before in (
             fail(make_task(state=State.POLL, retry_id="a", attempts=9, last_error="x", since=1.0, due=2.0), NO, WALL),
             miss_deadline(make_task(attempts=9, last_error="x"), WALL),
         ):
             self.assertEqual(restart(before, 50.0), make_task(since=50.0, due=50.0))
 
-    def test_values(self) -> None:
+    def test_tasks_are_immutable(self) -> None:
         """A task can't be changed in place."""
 
         def change(task: Task) -> None:

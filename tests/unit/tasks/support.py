@@ -1,4 +1,4 @@
-"""What the tests of intake, results and eraser share."""
+"""Shared by the tests of intake, results and eraser."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ MB = 2**20
 
 
 class TasksCase(SynchronousTestCase):
-    """A gateway over a real store and a played upstream."""
+    """Intake, results and eraser over a real store and a fake upstream."""
 
     def setUp(self) -> None:
         self.make()
@@ -26,20 +26,20 @@ class TasksCase(SynchronousTestCase):
         self.core.settle()
 
     def finished(self, outcome: Any = Scored(0.5), **submission: Any) -> Task:  # noqa: B008
-        """A task that is over."""
+        """Submit a task, and finish it with ``outcome``."""
         task = self.core.submit(**submission)
-        self.upstream.exchanges[-1].answer(outcome)
+        self.upstream.requests[-1].respond(outcome)
         self.core.settle()
         return task
 
     def find(self, task_id: int) -> Any:
-        """Its status, or None."""
+        """Return a task's status, or None."""
         return self.core.now(self.core.results.find(task_id))
 
-    def full(self, size: int = MB) -> str:
-        """Why there is no room."""
+    def over_capacity(self, size: int = MB) -> str:
+        """Return the message with which a reservation is refused."""
         return str(self.assertRaises(OverCapacity, self.core.intake.reserve, size))
 
     def counts(self) -> dict[str, int]:
-        """The states that there are tasks in."""
+        """Return the states that have tasks, with their counts."""
         return {state: count for state, count in self.core.counts.by_state.items() if count}

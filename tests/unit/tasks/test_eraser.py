@@ -1,4 +1,4 @@
-"""What owners take back."""
+"""Erasing tasks for their owners."""
 
 from merlind.core.outcome import Pending
 from merlind.tasks.results import Status
@@ -6,20 +6,20 @@ from tests.unit.tasks.support import TasksCase
 
 
 class EraseTests(TasksCase):
-    """What is taken back, and what is forgotten."""
+    """What erasing a task deletes, and whose tasks it can erase."""
 
     def test_unfinished(self) -> None:
-        """Cancelled, and erased: photo, name, and row; the counts follow."""
+        """Erasing an unfinished task cancels its request, deletes photo and row, and updates the counts."""
         task = self.core.submit(user="me")
-        exchange = self.upstream.one
+        request = self.upstream.one
         self.assertTrue(self.core.now(self.core.erasing(task.id, "me")))
-        self.assertTrue(exchange.cancelled)
+        self.assertTrue(request.cancelled)
         self.assertIsNone(self.find(task.id))
         self.assertEqual((self.core.files(), self.counts(), self.core.counts.photo_bytes), ([], {}, 0))
         self.assertFalse(self.core.now(self.core.erasing(task.id, "me")))
 
-    def test_over(self) -> None:
-        """So is one that is over."""
+    def test_finished(self) -> None:
+        """A finished task is erased too, from the result cache as well."""
         task = self.finished()
         self.assertTrue(self.core.now(self.core.erasing(task.id)))
         self.assertIsNone(self.core.results.peek(task.id))
@@ -27,7 +27,7 @@ class EraseTests(TasksCase):
         self.assertEqual(self.counts(), {})
 
     def test_somebody_elses(self) -> None:
-        """Another user's is not there to be erased."""
+        """Another user's task can't be erased."""
         task = self.core.submit(user="me")
         self.assertFalse(self.core.now(self.core.erasing(task.id, "you")))
         self.assertEqual(self.find(task.id), Status("me"))
@@ -35,10 +35,10 @@ class EraseTests(TasksCase):
         self.assertEqual(self.counts(), {"upload": 1})
 
     def test_not_saved_yet(self) -> None:
-        """One whose state isn't saved yet is taken out of the count that it is in."""
+        """A task whose new state isn't saved yet is subtracted from the count of that state."""
         task = self.core.submit()
         d = self.core.erasing(task.id)
-        self.upstream.one.answer(Pending("a"))
+        self.upstream.one.respond(Pending("a"))
         self.assertEqual(self.counts(), {"poll": 1})
         self.assertTrue(self.core.now(d))
         self.assertEqual(self.counts(), {})

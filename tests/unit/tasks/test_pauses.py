@@ -8,14 +8,14 @@ from merlind.tasks.pauses import Pauses
 
 
 class PausesTests(SynchronousTestCase):
-    """They end in time, or with merlind."""
+    """A pause ends in time, or when merlind stops."""
 
     def setUp(self) -> None:
         self.clock = Clock()
         self.pauses = Pauses(self.clock)
 
     def test_waits(self) -> None:
-        """A pause takes its time."""
+        """A pause lasts as long as was asked for."""
         d = Deferred.fromCoroutine(self.pauses.wait(3))
         self.clock.advance(2)
         self.assertNoResult(d)
@@ -23,7 +23,7 @@ class PausesTests(SynchronousTestCase):
         self.successResultOf(d)
 
     def test_stop(self) -> None:
-        """A stop ends pauses and begins none, and no timer remains."""
+        """A stop cancels all pauses, later ones too, and no timer remains."""
         waiting = [Deferred.fromCoroutine(self.pauses.wait(3)) for _ in range(2)]
         self.pauses.stop()
         waiting.append(Deferred.fromCoroutine(self.pauses.wait(3)))

@@ -1,4 +1,4 @@
-"""Who is due, ready, late, and in memory: the queue alone, with times passed in."""
+"""Which tasks are due, ready, past their deadline or in memory: the queue alone, with times passed in."""
 
 import math
 from typing import Any
@@ -19,7 +19,7 @@ def task_at(due: float, task_id: int = 1, **changes: Any) -> Task:
 
 
 class DueTests(SynchronousTestCase):
-    """From due to ready to taken."""
+    """From scheduled to ready to taken."""
 
     def setUp(self) -> None:
         self.queue = TaskQueue(POLICY)
@@ -41,11 +41,11 @@ class DueTests(SynchronousTestCase):
         self.assertEqual(self.queue.next_time(), 3.0)
 
     def test_nothing_to_do(self) -> None:
-        """An empty queue is never to be woken."""
+        """An empty queue has no next time and no tasks."""
         self.assertEqual((self.queue.next_time(), self.queue.collect(9.0), self.queue.take()), (math.inf, [], None))
 
     def test_together(self) -> None:
-        """Those due within a tick are handled together."""
+        """Tasks due within the same tick become ready together."""
         self.queue.schedule(task_at(1.0, 1))
         self.queue.schedule(task_at(1.0 + TICK / 2, 2))
         self.queue.collect(1.0)
@@ -72,7 +72,7 @@ class DueTests(SynchronousTestCase):
         self.assertEqual(self.queue.next_time(), 5.0)
 
     def test_removed_while_ready(self) -> None:
-        """So with one that is ready."""
+        """A ready task that was removed isn't taken."""
         for task_id in (1, 2):
             self.queue.schedule(task_at(1.0, task_id))
         self.queue.collect(1.0)
@@ -90,17 +90,17 @@ class DueTests(SynchronousTestCase):
 
 
 class DeadlineTests(SynchronousTestCase):
-    """Tasks that got nowhere for too long."""
+    """Tasks past their deadline."""
 
     def test_when_due(self) -> None:
-        """One whose deadline has come when it is due is late, not ready."""
+        """A task that is due at its deadline is collected as late, and isn't ready."""
         queue = TaskQueue(POLICY)
         queue.schedule(task_at(100.0))
         self.assertEqual([task.id for task in queue.collect(100.0)], [1])
         self.assertEqual(queue.ready, 0)
 
     def test_while_ready(self) -> None:
-        """One that waits for a free request is late at its deadline, for which the queue wants to be woken."""
+        """A ready task is collected as late at its deadline, and next_time() reports that deadline."""
         queue = TaskQueue(POLICY)
         queue.schedule(task_at(1.0, 1))
         queue.schedule(task_at(1.0, 2, since=50.0))
@@ -111,7 +111,7 @@ class DeadlineTests(SynchronousTestCase):
 
 
 class WindowTests(SynchronousTestCase):
-    """What is in memory, and what is left to the store."""
+    """Which tasks are in memory, and which only in the store."""
 
     def loaded(self, *dues: float, window: int = 4, is_last: bool = False) -> TaskQueue:
         queue = TaskQueue(POLICY, window)
@@ -125,7 +125,7 @@ class WindowTests(SynchronousTestCase):
         self.assertEqual(self.loaded(1.0, is_last=True).room(), 0)
 
     def test_horizon(self) -> None:
-        """The next page begins behind the last task of this one; tasks in memory are not loaded twice."""
+        """The next page begins after the last task of this one; tasks in memory are not loaded twice."""
         queue = self.loaded(1.0, 2.0)
         self.assertEqual(queue.horizon, (2.0, 2))
         newer = task_at(9.0, 2)
@@ -134,7 +134,7 @@ class WindowTests(SynchronousTestCase):
         self.assertEqual((queue.get(2), queue.horizon), (newer, (3.0, 3)))
 
     def test_new_when_full(self) -> None:
-        """A new task goes to memory if it is due before the horizon, and otherwise waits in the store."""
+        """With memory full, a new task due before the horizon is kept in memory, any other only in the store."""
         queue = self.loaded(1.0, 2.0, 3.0, 4.0)
         queue.add(task_at(9.0, 8))
         queue.add(task_at(2.5, 9))
@@ -142,13 +142,13 @@ class WindowTests(SynchronousTestCase):
         self.assertIsNotNone(queue.get(9))
 
     def test_new_when_all_was_loaded(self) -> None:
-        """When memory is full and had everything, the horizon comes back to just before the new task."""
+        """With memory full and all tasks in it, a new task moves the horizon back to just before itself."""
         queue = self.loaded(1.0, 2.0, 3.0, 4.0, is_last=True)
         queue.add(task_at(9.0, 8))
         self.assertEqual((queue.get(8), queue.horizon), (None, (9.0, 7)))
 
     def test_evict(self) -> None:
-        """Over the window, a task due behind the horizon is to be evicted, and one due before it isn't."""
+        """With more tasks than the window has room for, one due beyond the horizon is evicted, one due before isn't."""
         queue = self.loaded(1.0, 2.0, window=2)
         queue.add(task_at(1.5, 3))
         self.assertEqual([queue.must_evict(task_at(due, 3)) for due in (1.9, 2.1)], [False, True])
@@ -156,8 +156,8 @@ class WindowTests(SynchronousTestCase):
         self.assertFalse(queue.must_evict(task_at(2.1, 3)))
 
     @given(st.lists(st.tuples(st.integers(0, 50), st.booleans()), max_size=40), st.integers(1, 6))
-    def test_none_forgotten(self, steps: list[tuple[int, bool]], window: int) -> None:
-        """Whatever comes and goes, a task that is not in memory lies behind the horizon."""
+    def test_none_lost(self, steps: list[tuple[int, bool]], window: int) -> None:
+        """Whatever is added and loaded, every task is in memory or beyond the horizon."""
         queue, stored = TaskQueue(POLICY, window), {}
         for task_id, (due, load) in enumerate(steps, 1):
             task = stored[task_id] = task_at(float(due), task_id)

@@ -1,4 +1,4 @@
-"""How tasks stand, and who waits for them."""
+"""The status of tasks, and the waiters for their results."""
 
 from twisted.internet.defer import CancelledError, Deferred
 
@@ -12,16 +12,16 @@ from tests.unit.tasks.support import NO, TasksCase
 
 
 class StatusTests(TasksCase):
-    """How tasks stand."""
+    """Looking up the status of a task."""
 
-    def test_course(self) -> None:
-        """Unfinished, then its result; known from memory all the way."""
+    def test_from_memory(self) -> None:
+        """The status is in memory from the submission to the result, without a query."""
         task = self.core.submit(user="me")
         for outcome in (Pending("a"), Scored(0.5)):
             self.assertEqual(self.core.results.peek(task.id), Status("me"))
             self.assertFalse(self.find(task.id).finished)
             self.core.reactor.run_for(2)
-            self.upstream.one.answer(outcome)
+            self.upstream.one.respond(outcome)
             self.core.settle()
         self.assertEqual(self.core.results.peek(task.id), Status("me", 0.5))
         self.assertTrue(self.find(task.id).finished)
@@ -30,47 +30,47 @@ class StatusTests(TasksCase):
     def test_not_before_durable(self) -> None:
         """A result isn't shown before it is committed."""
         task = self.core.submit()
-        self.upstream.one.answer(Scored(0.5))
+        self.upstream.one.respond(Scored(0.5))
         self.assertEqual(self.core.results.peek(task.id), Status(""))
 
     def test_failed(self) -> None:
-        """With its error."""
+        """A failed task has its error."""
         task = self.finished(Rejected(NO))
         self.assertEqual(self.find(task.id), Status("", error=NO))
         self.assertTrue(self.find(task.id).finished)
 
     def test_unknown(self) -> None:
-        """None."""
+        """An unknown id has no status."""
         self.assertIsNone(self.core.results.peek(5))
         self.assertIsNone(self.find(5))
 
     def test_from_the_store(self) -> None:
-        """After a restart the store is asked, once for what is over."""
-        over, unfinished = self.finished(photo=b"a"), self.core.submit(photo=b"b")
+        """After a restart the status is read from the store, and that of a finished task only once."""
+        finished, unfinished = self.finished(photo=b"a"), self.core.submit(photo=b"b")
         self.core.restart()
         for _ in range(3):
-            self.assertEqual(self.find(over.id), Status("", 0.5))
+            self.assertEqual(self.find(finished.id), Status("", 0.5))
         self.assertEqual(self.core.watch.count("SELECT id, user"), 1)
         self.assertEqual(self.find(unfinished.id), Status(""))
         self.assertIsNone(self.core.results.peek(unfinished.id))
         self.assertEqual(self.find(unfinished.id), Status(""))
 
-    def test_remembers_so_many(self) -> None:
-        """The oldest are looked up again."""
+    def test_result_cache_is_bounded(self) -> None:
+        """The result cache drops its oldest entry, which is then read from the store."""
         self.patch(results_module, "MAX_CACHED", 2)
         tasks = [self.finished(photo=b"%d" % n) for n in range(3)]
         self.assertEqual([self.core.results.peek(task.id) for task in tasks], [None, Status("", 0.5), Status("", 0.5)])
         self.assertEqual(self.find(tasks[0].id), Status("", 0.5))
         self.assertIsNone(self.core.results.peek(tasks[1].id))
 
-    def test_tried_again(self) -> None:
-        """A failed one that is sent again is unfinished, whatever was remembered."""
+    def test_failed_task_sent_again(self) -> None:
+        """A failed task that is submitted again is unfinished, whatever the result cache has."""
         task = self.finished(Rejected(NO))
         self.assertEqual(self.core.submit().id, task.id)
         self.assertEqual(self.core.results.peek(task.id), Status(""))
 
-    def test_store_trouble(self) -> None:
-        """When the store can't tell, that is told."""
+    def test_store_unavailable(self) -> None:
+        """A failed query raises StoreUnavailable."""
         self.core.watch.fault = fail_on("SELECT", sqlite_error("SQLITE_BUSY"))
         d = self.core.results.find(1)
         self.core.settle()
@@ -78,34 +78,34 @@ class StatusTests(TasksCase):
 
 
 class WaitTests(TasksCase):
-    """Clients that wait for a task to finish."""
+    """Waiting for a task to finish."""
 
     def setUp(self) -> None:
         super().setUp()
         self.woken: list[str] = []
 
     def wait(self, task: Task, name: str) -> "Deferred[None]":
-        """A waiter that leaves its name in ``woken``."""
+        """Return a waiter that adds its name to ``woken``."""
         waiter = self.core.results.wait(task.id)
         waiter.addCallbacks(lambda _: self.woken.append(name), lambda failure: failure.trap(CancelledError))
         return waiter
 
     def waited(self) -> "tuple[Task, Deferred[None], Deferred[None]]":
-        """A task that two wait for."""
+        """Return a task with two waiters."""
         task = self.core.submit()
         waiters = self.wait(task, "one"), self.wait(task, "other")
         self.assertEqual(self.core.results.waiting, 2)
         return task, *waiters
 
     def test_finished(self) -> None:
-        """All are woken once when it is finished, and its result is there; not when it only goes on."""
+        """All waiters wake once, when the task is finished and its result can be read, and not before."""
         task, _, _ = self.waited()
-        self.upstream.one.answer(Pending("a"))
+        self.upstream.one.respond(Pending("a"))
         self.core.reactor.run_for(2)
         self.assertEqual(self.woken, [])
         last = self.core.results.wait(task.id)
         last.addCallback(lambda _: self.woken.append(str(self.find(task.id).result)))
-        self.upstream.one.answer(Scored(0.5))
+        self.upstream.one.respond(Scored(0.5))
         self.core.settle()
         self.assertEqual(sorted(self.woken), ["0.5", "one", "other"])
         self.assertEqual(self.core.results.waiting, 0)
@@ -113,26 +113,26 @@ class WaitTests(TasksCase):
         self.assertEqual(len(self.woken), 3)
 
     def test_cancelled(self) -> None:
-        """Who went away is not woken, and may go twice."""
+        """A cancelled waiter isn't woken; cancelling it twice does no harm."""
         _, one, other = self.waited()
         for _ in range(2):
             one.cancel()
             self.assertEqual(self.core.results.waiting, 1)
-        self.upstream.one.answer(Scored(0.5))
+        self.upstream.one.respond(Scored(0.5))
         self.core.settle()
         self.assertEqual((self.woken, self.core.results.waiting), (["other"], 0))
         other.cancel()
         self.assertEqual(self.core.results.waiting, 0)
 
-    def test_last_one_gone(self) -> None:
-        """When the last one is gone nothing of them remains."""
+    def test_last_waiter_cancelled(self) -> None:
+        """When the last waiter is cancelled, nothing is kept for its task."""
         _, one, other = self.waited()
         one.cancel()
         other.cancel()
         self.assertEqual((self.core.results.waiting, self.core.results._waiters), (0, {}))
 
     def test_cancelled_while_woken(self) -> None:
-        """Who wakes may let another one go."""
+        """A waiter that wakes may cancel the others."""
         task = self.core.submit()
         waiters: list[Deferred[None]] = []
 
@@ -144,19 +144,19 @@ class WaitTests(TasksCase):
         for name in ("one", "other"):
             waiters.append(self.core.results.wait(task.id))
             waiters[-1].addCallbacks(lambda _, name: wake(name), lambda f: f.trap(CancelledError), (name,))
-        self.upstream.one.answer(Scored(0.5))
+        self.upstream.one.respond(Scored(0.5))
         self.core.settle()
         self.assertEqual(len(self.woken), 1)
         self.assertEqual(self.core.results.waiting, 0)
 
     def test_erased(self) -> None:
-        """An erased task wakes them as well."""
+        """Erasing a task wakes its waiters."""
         task, _, _ = self.waited()
         self.core.now(self.core.erasing(task.id))
         self.assertEqual((sorted(self.woken), self.core.results.waiting), (["one", "other"], 0))
 
     def test_release(self) -> None:
-        """At the end all are let go, and nobody begins to wait."""
+        """At shutdown all waiters wake, and later ones don't wait."""
         self.waited()
         another = self.core.submit(photo=b"another")
         self.wait(another, "another")

@@ -1,4 +1,4 @@
-"""What is kept ends: results past their time, photos with their task."""
+"""Results expire, and photos are deleted with their tasks."""
 
 import errno
 import os
@@ -24,7 +24,7 @@ class RetentionCase(SynchronousTestCase):
 
     def setUp(self) -> None:
         self.core = Core(self)
-        self.core.upstream.script = lambda exchange: (0.0, Scored(0.5))
+        self.core.upstream.script = lambda request: (0.0, Scored(0.5))
         self.core.start()
         self.core.settle()
 
@@ -34,7 +34,7 @@ class RetentionCase(SynchronousTestCase):
         return self.retention
 
     def start(self, seconds: float = 30 * DAY, photos: Iterable[int] | None = ()) -> None:
-        """Start it, with ``photos`` in the spool; None for those that are really there."""
+        """Start the sweeps, with ``photos`` as what the spool lists; None for what is really in it."""
         retention = self.make(seconds)
         if photos is not None:
             self.patch(self.core.spool, "stored", lambda: iter(photos))
@@ -44,7 +44,7 @@ class RetentionCase(SynchronousTestCase):
             self.core.reactor.run_for(1)
 
     def finished(self, count: int) -> list[Task]:
-        """Tasks that are over now."""
+        """Submit tasks that finish at once."""
         tasks = [self.core.submit(photo=b"%d" % n) for n in range(count)]
         self.core.reactor.settle()
         return tasks
@@ -54,10 +54,10 @@ class RetentionCase(SynchronousTestCase):
 
 
 class ExpiryTests(RetentionCase):
-    """Results."""
+    """Expiring results."""
 
-    def test_in_time(self) -> None:
-        """A result is there until its time is over, and gone soon after it."""
+    def test_results_expire(self) -> None:
+        """A result is kept for the retention, and deleted soon after."""
         self.start(1000.0)
         first = self.finished(1)
         self.core.reactor.run_for(500)
@@ -71,22 +71,22 @@ class ExpiryTests(RetentionCase):
         self.assertEqual(self.core.counts.by_state["ready"], 0)
 
     def test_wall_clock(self) -> None:
-        """It goes by the wall clock: what ran out while merlind was off goes at the start."""
+        """Results that expired by the wall clock while merlind was off are deleted at the start."""
         tasks = self.finished(2)
         self.core.epoch += 31 * DAY
         self.start()
         self.assertEqual(self.there(tasks), [False, False])
 
     def test_unfinished_stay(self) -> None:
-        """An unfinished task is not forgotten, however old it is."""
-        self.core.upstream.script = lambda exchange: None
+        """An unfinished task doesn't expire, however old it is."""
+        self.core.upstream.script = lambda request: None
         task = self.core.submit()
         self.core.epoch += 1000 * DAY
         self.start()
         self.assertEqual(self.there([task]), [True])
 
     def test_nothing_remains(self) -> None:
-        """After a sweep that forgot something, its name is in no file."""
+        """A sweep logs how many results it deleted, and afterwards their names are in no file."""
         self.core.submit(name="Rumpelstilzchen")
         self.core.settle()
         self.core.epoch += 31 * DAY
@@ -97,15 +97,15 @@ class ExpiryTests(RetentionCase):
         self.assertEqual([event["count"] for event in logs if "count" in event], [1])
 
     def test_nothing_to_do(self) -> None:
-        """A sweep that finds nothing compacts nothing, and says nothing."""
+        """A sweep that finds nothing compacts nothing, and logs nothing."""
         with capturedLogs() as logs:
             self.start(100.0)
             self.core.reactor.run_for(100)
         self.assertEqual(self.core.watch.count("PRAGMA wal_checkpoint"), 0)
         self.assertEqual([event for event in logs if event.get("log_namespace", "").startswith("merlind.ret")], [])
 
-    def test_many(self) -> None:
-        """Many are forgotten page by page, and the log is compacted once."""
+    def test_in_pages(self) -> None:
+        """Results are deleted page by page, and the write-ahead log is compacted once."""
         self.patch(retention_module, "EXPIRE_PAGE", 3)
         tasks = self.finished(8)
         self.core.epoch += 31 * DAY
@@ -117,7 +117,7 @@ class ExpiryTests(RetentionCase):
         self.assertEqual(self.core.watch.count("PRAGMA wal_checkpoint(TRUNCATE)"), 1)
 
     def test_up_to_a_time(self) -> None:
-        """What finished before the time goes, from memory too, and is counted out; the rest stays."""
+        """Results older than the retention leave the store, the result cache and the counts; younger ones stay."""
         first = self.finished(2)
         self.core.reactor.run_for(100)
         (last,) = self.finished(3)[2:]
@@ -128,7 +128,7 @@ class ExpiryTests(RetentionCase):
         self.assertEqual(self.core.counts.by_state["ready"], 1)
 
     def test_pauses(self) -> None:
-        """A tenth of the retention between two sweeps, but a second at least, and an hour at most."""
+        """Sweeps are a tenth of the retention apart, at least a second and at most an hour."""
         for seconds, pause in ((0.0, 1.0), (5.0, 1.0), (1000.0, 100.0), (30 * DAY, LONGEST_PAUSE)):
             self.start(seconds)
             (call,) = self.core.reactor.getDelayedCalls()
@@ -136,8 +136,8 @@ class ExpiryTests(RetentionCase):
             self.retention.stop()
             self.assertEqual(self.core.reactor.getDelayedCalls(), [])
 
-    def test_store_trouble(self) -> None:
-        """A sweep that the disk doesn't take is tried again at the next one's time."""
+    def test_store_unavailable(self) -> None:
+        """A sweep that finds the store unavailable says so, and the next one catches up."""
         tasks = self.finished(1)
         self.core.epoch += 31 * DAY
         self.core.watch.fault = fail_on("BEGIN", sqlite_error("SQLITE_FULL", "full"))
@@ -148,8 +148,8 @@ class ExpiryTests(RetentionCase):
         self.core.reactor.run_for(LONGEST_PAUSE)
         self.assertEqual(self.there(tasks), [False])
 
-    def test_compaction_trouble(self) -> None:
-        """So with the compaction, without an end to the sweeps."""
+    def test_compaction_fails(self) -> None:
+        """A failed compaction doesn't end the sweeps."""
         self.finished(1)
         self.core.epoch += 31 * DAY
         self.core.watch.fault = fail_on("PRAGMA wal_checkpoint", sqlite_error("SQLITE_BUSY", "locked"))
@@ -158,17 +158,17 @@ class ExpiryTests(RetentionCase):
 
 
 class StopTests(RetentionCase):
-    """The end."""
+    """Stopping."""
 
     def test_stopped(self) -> None:
-        """No timer remains."""
+        """After a stop no timer remains; stopping twice does no harm."""
         self.start()
         self.retention.stop()
         self.retention.stop()
         self.assertEqual(self.core.reactor.getDelayedCalls(), [])
 
     def test_in_mid_sweep(self) -> None:
-        """What is under way ends, and nothing follows it."""
+        """A stop lets the page in flight end, and begins no other."""
         self.patch(retention_module, "EXPIRE_PAGE", 1)
         self.patch(retention_module, "PHOTO_PAGE", 1)
         tasks = self.finished(3)
@@ -183,50 +183,50 @@ class StopTests(RetentionCase):
 
 
 class PhotoTests(RetentionCase):
-    """Photos."""
+    """Orphaned photos."""
 
     def test_swept(self) -> None:
-        """Photos that outlived their task, or never had one, are gone after the start; the others stay."""
-        self.core.upstream.script = lambda exchange: None
+        """At the start, photos without an unfinished task are deleted, and the others stay."""
+        self.core.upstream.script = lambda request: None
         task = self.core.submit()
-        (over,) = [self.core.accept(photo=b"over")]
-        self.core.now(self.core.store.save(miss_deadline(over, 1.0)))
-        for task_id in (over.id, 77):
-            Path(self.core.spool.path(task_id)).write_bytes(b"stray")
+        finished = self.core.accept(photo=b"finished")
+        self.core.now(self.core.store.save(miss_deadline(finished, 1.0)))
+        for task_id in (finished.id, 77):
+            Path(self.core.spool.path(task_id)).write_bytes(b"orphan")
         self.start(photos=None)
         self.assertEqual(self.core.files(), [str(task.id)])
 
     def test_in_pages(self) -> None:
-        """Many are swept page by page, each in a transaction of its own."""
+        """Orphaned photos are deleted page by page, each page in a transaction of its own."""
         self.patch(retention_module, "PHOTO_PAGE", 2)
         for task_id in range(71, 76):
-            Path(self.core.spool.path(task_id)).write_bytes(b"stray")
+            Path(self.core.spool.path(task_id)).write_bytes(b"orphan")
         before = self.core.watch.count("BEGIN")
         self.start(photos=None)
         self.assertEqual(self.core.files(), [])
         self.assertTrue(self.core.watch.count("BEGIN") - before >= 3)
 
     def test_new_ones_stay(self) -> None:
-        """A photo that came after the start is no stray, though the sweep comes to it."""
-        self.core.upstream.script = lambda exchange: None
+        """A photo accepted after the start isn't deleted, even if the sweep lists it."""
+        self.core.upstream.script = lambda request: None
         task = self.core.submit()
         self.start(photos=[task.id])
         self.assertEqual(self.core.files(), [str(task.id)])
 
     def test_not_listed(self) -> None:
-        """A folder that can't be listed ends the sweep of photos, and nothing else."""
+        """A spool that can't be listed ends the sweep of photos, and nothing else."""
         self.patch(os, "scandir", raising(OSError(errno.EIO, "Input/output error")))
         tasks = self.finished(1)
         self.start(1.0, None)
         self.core.reactor.run_for(3)
         self.assertEqual(self.there(tasks), [False])
 
-    def test_gone_when_over(self) -> None:
-        """However a task ends, its photo's bytes are in no file."""
+    def test_deleted_with_its_task(self) -> None:
+        """However a task ends, its photo's bytes are in no file afterwards."""
         marker = JPEG + b" one of a kind"
 
         def end(outcome: Any) -> None:
-            self.core.upstream.script = lambda exchange: outcome
+            self.core.upstream.script = lambda request: outcome
 
         for number, outcome in enumerate((Scored(0.5), Rejected(TaskError("x", "y")), None)):
             end(outcome)
@@ -238,10 +238,10 @@ class PhotoTests(RetentionCase):
             self.assertEqual(self.core.remains(marker), [])
 
     def test_same_photo_of_another(self) -> None:
-        """The same photo under another name is another task's, and stays."""
-        self.core.upstream.script = lambda exchange: None
+        """The same photo under another name belongs to another task, and stays."""
+        self.core.upstream.script = lambda request: None
         first, second = self.core.submit("Anna"), self.core.submit("Otto")
         self.assertEqual(replace(first, id=0, name="").photo, second.photo)
-        self.core.upstream.exchanges[0].answer(Scored(0.5))
+        self.core.upstream.requests[0].respond(Scored(0.5))
         self.core.settle()
         self.assertEqual(self.core.files(), [str(second.id)])

@@ -1,4 +1,7 @@
-"""Every unfinished task to its end: who is due, how many at once, and that none is forgotten."""
+"""Running tasks to completion: order, deadlines, a failing upstream or disk, stops, restarts and the window.
+
+Codes such as (D7) are rows of docs/battery.md.
+"""
 
 from collections import Counter
 from collections.abc import Callable
@@ -21,19 +24,19 @@ from merlind.tasks import scheduler as scheduler_module
 from merlind.tasks.queue import TICK
 from merlind.tasks.scheduler import LOAD_PAUSE
 from merlind.tasks.worker import SAVE_RETRY
-from tests.unit.support import EPOCH, Core, Exchange, fail_on, raising, sqlite_error
+from tests.unit.support import EPOCH, Core, UpstreamRequest, fail_on, raising, sqlite_error
 
 NO = TaskError("upstream_422", "no face")
 FULL = sqlite_error("SQLITE_FULL", "full")
 
 
-def always(outcome: Outcome, seconds: float = 0.0) -> Callable[[Exchange], tuple[float, Outcome]]:
-    """An upstream that always says the same, after so many seconds."""
-    return lambda exchange: (seconds, outcome)
+def always(outcome: Outcome, seconds: float = 0.0) -> Callable[[UpstreamRequest], tuple[float, Outcome]]:
+    """Return a script: every request gets ``outcome``, after so many seconds."""
+    return lambda request: (seconds, outcome)
 
 
 class SchedulerCase(SynchronousTestCase):
-    """A scheduler over a real store and a played upstream."""
+    """A scheduler over a real store and a fake upstream."""
 
     def make(self, start: bool = True, **settings: Any) -> Core:
         self.core = Core(self, **settings)
@@ -60,52 +63,52 @@ class SchedulerCase(SynchronousTestCase):
         return [self.core.submit(photo=b"%d" % n) for n in range(count)]
 
     def accept(self, count: int) -> list[Task]:
-        """Tasks that lie in the store before it starts."""
+        """Store tasks before the scheduler starts."""
         return [self.core.accept(photo=b"%d" % n) for n in range(count)]
 
-    def forget_and(self, outcome: Any) -> Callable[[Exchange], Any]:
-        """A script for the upstream: the task is erased before its outcome comes."""
+    def forget_before(self, outcome: Any) -> Callable[[UpstreamRequest], Any]:
+        """Return a script: the scheduler forgets the task before its outcome comes."""
 
-        def script(exchange: Exchange) -> Any:
-            self.scheduler.forget(exchange.task.id)
+        def script(request: UpstreamRequest) -> Any:
+            self.scheduler.forget(request.task.id)
             return outcome
 
         return script
 
     def in_flight(self) -> list[int]:
-        """The numbers of the tasks that an exchange is under way for."""
-        return [exchange.task.id for exchange in self.upstream.exchanges]
+        """Return the ids of the tasks with a request in flight."""
+        return [request.task.id for request in self.upstream.requests]
 
-    def ended(self) -> dict[int, Task]:
-        """The tasks that were told to be over, each once."""
-        over = [after for _, after in self.core.transitions if after.finished]
-        self.assertEqual(len({task.id for task in over}), len(over), "a task ended twice")
-        return {task.id: task for task in over}
+    def finished(self) -> dict[int, Task]:
+        """Return the tasks reported as finished, by id; each may be reported once."""
+        finished = [after for _, after in self.core.transitions if after.finished]
+        self.assertEqual(len({task.id for task in finished}), len(finished), "a task finished twice")
+        return {task.id: task for task in finished}
 
     def assert_idle(self) -> None:
-        """Nothing is under way, nothing planned."""
+        """Assert that no request is in flight, no task is ready and no timer is set."""
         self.assertEqual(self.core.reactor.getDelayedCalls(), [])
-        self.assertEqual((self.upstream.exchanges, self.core.worker.in_flight, self.core.queue.ready), ([], 0, 0))
+        self.assertEqual((self.upstream.requests, self.core.worker.in_flight, self.core.queue.ready), ([], 0, 0))
 
 
-class CourseTests(SchedulerCase):
-    """The course of one task."""
+class OneTaskTests(SchedulerCase):
+    """One task, from its upload to its end."""
 
-    def test_brief(self) -> None:
-        """Upload, wait, ask again every couple of seconds, done: recorded, told, and its photo gone."""
+    def test_upload_polls_result(self) -> None:
+        """A task is uploaded, polled at the interval and saved with its result; its photo is deleted."""
         self.make()
         task = self.core.submit()
         self.assertEqual((self.upstream.one.kind, self.upstream.one.task), ("upload", task))
         self.assertEqual(self.core.queue.get(task.id), task)
-        self.upstream.one.answer(Pending("a"))
+        self.upstream.one.respond(Pending("a"))
         self.core.settle()
         self.assertEqual(self.core.stored(task.id).retry_id, "a")
         for retry_id, outcome in (("a", Pending(None)), ("a", Pending("b")), ("b", Scored(0.83))):
             self.run_for(1.99)
-            self.assertEqual(self.upstream.exchanges, [])
+            self.assertEqual(self.upstream.requests, [])
             self.run_for(0.01)
             self.assertEqual((self.upstream.one.kind, self.upstream.one.task.retry_id), ("poll", retry_id))
-            self.upstream.one.answer(outcome)
+            self.upstream.one.respond(outcome)
             self.core.settle()
             if outcome == Pending("b"):
                 self.assertEqual(self.core.stored(task.id).retry_id, "b")
@@ -120,43 +123,43 @@ class CourseTests(SchedulerCase):
         self.assertIsNone(self.core.queue.get(task.id))
         self.assert_idle()
 
-    def test_told_once_durable(self) -> None:
-        """The end is told when it is committed, and not before."""
+    def test_reported_once_durable(self) -> None:
+        """A finished task is reported when it is committed, and not before."""
         self.make()
         task = self.core.submit()
-        self.upstream.one.answer(Scored(0.5))
+        self.upstream.one.respond(Scored(0.5))
         self.assertEqual(self.core.transitions, [])
         self.assertIsNotNone(self.core.queue.get(task.id))
         self.core.settle()
-        self.assertEqual(list(self.ended()), [task.id])
+        self.assertEqual(list(self.finished()), [task.id])
 
-    def test_refused(self) -> None:
-        """A refusal is the end of the one task, with what was said."""
+    def test_rejected(self) -> None:
+        """A rejection fails the task with the upstream's reason, and its photo is deleted."""
         self.make()
         task = self.core.submit()
-        self.upstream.one.answer(Rejected(NO))
+        self.upstream.one.respond(Rejected(NO))
         self.core.settle()
         self.assertEqual(self.core.stored(task.id).error, NO)
         self.assertEqual(self.core.files(), [])
         self.assert_idle()
 
-    def test_forgotten(self) -> None:
-        """When the upstream has forgotten it, the photo is uploaded again, after a pause."""
+    def test_handle_expired(self) -> None:
+        """When the upstream no longer knows the retry_id, the photo is uploaded again after a pause."""
         self.make()
         task = self.core.submit()
-        self.upstream.one.answer(Pending("a"))
+        self.upstream.one.respond(Pending("a"))
         self.run_for(2)
-        self.upstream.one.answer(HandleExpired())
+        self.upstream.one.respond(HandleExpired())
         self.core.settle()
         self.assertEqual(self.core.stored(task.id).state, State.UPLOAD)
         self.assertEqual(self.core.files(), [str(task.id)])
         self.run_for(1.99)
-        self.assertEqual(self.upstream.exchanges, [])
+        self.assertEqual(self.upstream.requests, [])
         self.run_for(0.01)
         self.assertEqual(self.upstream.one.kind, "upload")
 
-    def test_trouble(self) -> None:
-        """Trouble makes the pauses longer, a wait makes them short again; a pause that was asked for is kept."""
+    def test_transient_errors(self) -> None:
+        """Transient errors lengthen the pauses, a pending response resets them, and a Retry-After is kept."""
         self.make(concurrency=1000)
         self.core.submit()
         began = []
@@ -170,20 +173,20 @@ class CourseTests(SchedulerCase):
             Scored(1),
         ):
             began.append(self.upstream.one.began)
-            self.upstream.one.answer(outcome)
-            self.run_for(200) if isinstance(outcome, Scored) else self.run_until_asked()
+            self.upstream.one.respond(outcome)
+            self.run_for(200) if isinstance(outcome, Scored) else self.run_until_request()
         self.assertEqual(began, [0, 2, 6, 106, 108, 110, 112])
-        self.assertEqual(self.ended()[1].result, 1)
+        self.assertEqual(self.finished()[1].result, 1)
 
-    def run_until_asked(self) -> None:
+    def run_until_request(self) -> None:
         for _ in range(2000):
-            if self.upstream.exchanges:
+            if self.upstream.requests:
                 return
             self.run_for(0.25)
-        self.fail("it was never asked again")
+        self.fail("no further request was made")
 
-    def test_photo_lost(self) -> None:
-        """A photo that is lost is the end of its task, with that reason, and no trouble of the upstream's."""
+    def test_photo_missing(self) -> None:
+        """A missing photo fails its task (photo_lost), and isn't blamed on the upstream."""
         self.make()
         task = self.core.submit()
         self.upstream.one.lose_photo()
@@ -192,16 +195,16 @@ class CourseTests(SchedulerCase):
         self.assertEqual(self.breaker.state, BreakerState.CLOSED)
         self.assert_idle()
 
-    def test_photo_lost_and_deleted(self) -> None:
-        """If it was deleted meanwhile, nothing comes of it."""
+    def test_photo_missing_and_erased(self) -> None:
+        """A missing photo of a task that was erased meanwhile changes nothing."""
         self.make(start=False)
-        self.upstream.script = self.forget_and(PhotoMissing("gone"))
+        self.upstream.script = self.forget_before(PhotoMissing("gone"))
         self.start()
         self.core.submit()
         self.assertEqual(self.core.transitions, [])
 
-    def test_unforeseen(self) -> None:
-        """A bug in an exchange, as it begins or later, is told; the task goes on as after any trouble."""
+    def test_unexpected_error(self) -> None:
+        """A bug in a request, at once or later, is logged; the task goes on as after a transient error."""
         self.make()
         for later in (False, True):
             with MonkeyPatcher((self.upstream, "send", upload_later if later else upload_raising)):
@@ -211,17 +214,17 @@ class CourseTests(SchedulerCase):
             self.assertEqual(
                 (self.upstream.one.task.id, self.upstream.one.task.last_error), (task.id, "unexpected error")
             )
-            self.upstream.one.answer(Scored(0.5))
+            self.upstream.one.respond(Scored(0.5))
             self.core.settle()
             self.assertEqual(self.core.stored(task.id).result, 0.5)
 
-    def test_deleted(self) -> None:
-        """A task deleted in mid-exchange is let go of, and the exchange cancelled; nothing comes back."""
+    def test_erased_in_flight(self) -> None:
+        """Erasing a task cancels its request, and no other request is made for it."""
         self.make()
         task = self.core.submit()
-        exchange = self.upstream.one
+        request = self.upstream.one
         self.assertTrue(self.core.now(self.core.erasing(task.id)))
-        self.assertTrue(exchange.cancelled)
+        self.assertTrue(request.cancelled)
         self.assertIsNone(self.core.queue.get(task.id))
         self.assertIsNone(self.core.stored(task.id))
         self.assertEqual(self.core.files(), [])
@@ -229,30 +232,30 @@ class CourseTests(SchedulerCase):
         self.assertEqual(len(self.upstream.begun), 1)
         self.assert_idle()
 
-    def test_deleted_and_answered(self) -> None:
-        """An answer for one that was deleted before it could be cancelled is not looked at, but for the breaker."""
+    def test_erased_before_the_response(self) -> None:
+        """The response for a task that was erased counts as progress, and changes nothing else."""
         self.make(start=False)
-        self.upstream.script = self.forget_and(Scored(0.5))
+        self.upstream.script = self.forget_before(Scored(0.5))
         self.start()
         self.run_for(1)
         self.core.submit()
         self.assertEqual((self.core.transitions, self.core.worker.last_progress), ([], 1.0))
         self.assert_idle()
 
-    def test_bug_of_ours(self) -> None:
-        """An error in what is told of a task is logged, and the exchange is over all the same."""
+    def test_bug_in_on_transition(self) -> None:
+        """An error in on_transition is logged, and the request counts as ended all the same."""
         self.make()
         self.core.submit()
         self.patch(self.core.results, "on_transition", raising(ZeroDivisionError()))
-        self.upstream.one.answer(Pending("a"))
+        self.upstream.one.respond(Pending("a"))
         self.assertEqual(self.core.worker.in_flight, 0)
         self.assertNotEqual(self.flushLoggedErrors(), [])
 
-    def test_deleted_while_waiting(self) -> None:
-        """One deleted between two polls isn't asked for again, nor one that isn't known."""
+    def test_erased_between_polls(self) -> None:
+        """A task erased between two polls isn't polled again; forgetting an unknown id does nothing."""
         self.make()
         task = self.core.submit()
-        self.upstream.one.answer(Pending("a"))
+        self.upstream.one.respond(Pending("a"))
         self.core.settle()
         self.core.now(self.core.erasing(task.id))
         self.scheduler.forget(99)
@@ -260,59 +263,59 @@ class CourseTests(SchedulerCase):
         self.assertEqual(len(self.upstream.begun), 1)
         self.assert_idle()
 
-    def test_deleted_while_its_end_is_saved(self) -> None:
-        """One deleted after its last answer, before that is saved, is gone without having been over."""
+    def test_erased_while_its_result_is_saved(self) -> None:
+        """A task erased before its result is committed is never reported as finished."""
         self.make()
         task = self.core.submit()
         deleted = self.core.erasing(task.id)
-        self.upstream.one.answer(Scored(0.5))
+        self.upstream.one.respond(Scored(0.5))
         self.assertTrue(self.core.now(deleted))
         self.assertIsNone(self.core.stored(task.id))
-        self.assertEqual(self.ended(), {})
+        self.assertEqual(self.finished(), {})
         self.assertEqual(sum(self.core.counts.by_state.values()), 0)
         self.assert_idle()
 
-    def test_failed_and_sent_again(self) -> None:
-        """A task that failed begins anew when it is sent again."""
+    def test_failed_task_sent_again(self) -> None:
+        """A failed task that is submitted again runs again, under the same id."""
         self.make()
         task = self.core.submit()
-        self.upstream.one.answer(Rejected(NO))
+        self.upstream.one.respond(Rejected(NO))
         self.core.settle()
         self.assertEqual(self.core.submit().id, task.id)
-        self.upstream.one.answer(Scored(0.5))
+        self.upstream.one.respond(Scored(0.5))
         self.core.settle()
         self.assertEqual(self.core.stored(task.id).result, 0.5)
 
-    def test_no_longer_ours(self) -> None:
-        """A task that the store says is not ours any more is dropped, whether it goes on or is finished."""
+    def test_deleted_from_the_store(self) -> None:
+        """A task that the store finds deleted when it saves it is dropped, whether finished or not."""
         for outcome in (Pending("a"), Scored(0.5)):
             self.make()
             task = self.core.submit()
             self.patch(self.core.store, "save", lambda task: defer.succeed(False))
-            self.upstream.one.answer(outcome)
+            self.upstream.one.respond(outcome)
             self.core.settle()
             self.assertIsNone(self.core.queue.get(task.id))
-            self.assertEqual(self.ended(), {})
+            self.assertEqual(self.finished(), {})
             self.run_for(100)
             self.assertEqual(len(self.upstream.begun), 1)
 
     def test_added_twice(self) -> None:
-        """A task that is known already is not added again."""
+        """Adding a task that is in memory already does nothing."""
         self.make()
         task = self.core.submit()
         self.scheduler.add(task)
-        self.upstream.one.answer(Scored(0.5))
+        self.upstream.one.respond(Scored(0.5))
         self.run_for(100)
         self.assertEqual(len(self.upstream.begun), 1)
 
-    def test_counters(self) -> None:
-        """The counts follow."""
+    def test_counts(self) -> None:
+        """The task counts follow each transition, and a finished task has no photo bytes."""
         self.make()
         self.core.submit()
         seen = [dict(self.core.counts.by_state)]
         for outcome in (Pending("a"), Scored(0.5)):
             self.run_for(2)
-            self.upstream.one.answer(outcome)
+            self.upstream.one.respond(outcome)
             self.core.settle()
             seen.append(dict(self.core.counts.by_state))
         self.assertEqual([{k: v for k, v in s.items() if v} for s in seen], [{"upload": 1}, {"poll": 1}, {"ready": 1}])
@@ -328,11 +331,11 @@ async def upload_later(task: Task) -> Outcome:
     return outcome
 
 
-class TurnTests(SchedulerCase):
-    """Who is next."""
+class OrderTests(SchedulerCase):
+    """Which task is next, and how many requests are in flight."""
 
     def test_due_order(self) -> None:
-        """What is due first goes first."""
+        """The task that is due first is sent first."""
         self.make(start=False, concurrency=1)
         tasks = self.accept(4)
         for task, due in zip(tasks, (3.0, 1.0, 4.0, 2.0), strict=True):
@@ -340,37 +343,37 @@ class TurnTests(SchedulerCase):
         self.upstream.script = always(Scored(0.5), 10.0)
         self.start()
         self.run_for(100)
-        self.assertEqual([exchange.task.id for exchange in self.upstream.begun], [2, 4, 1, 3])
-        self.assertEqual([exchange.began for exchange in self.upstream.begun], [1, 11, 21, 31])
+        self.assertEqual([request.task.id for request in self.upstream.begun], [2, 4, 1, 3])
+        self.assertEqual([request.began for request in self.upstream.begun], [1, 11, 21, 31])
 
     def test_not_before_due(self) -> None:
-        """Nothing goes before it is due, but for what shares a tick."""
+        """No task is sent before it is due, except for one due within the same tick."""
         self.make(start=False)
         for task, due in zip(self.accept(3), (5.0, 5.0 + TICK / 2, 5.0 + 3 * TICK), strict=True):
             self.core.now(self.core.store.save(replace(task, due=due)))
         self.upstream.script = always(Scored(0.5))
         self.start()
         self.run_for(20)
-        self.assertEqual([exchange.began for exchange in self.upstream.begun], [5.0, 5.0, 5.0 + 3 * TICK])
+        self.assertEqual([request.began for request in self.upstream.begun], [5.0, 5.0, 5.0 + 3 * TICK])
 
     def test_concurrency(self) -> None:
-        """No more at once than allowed; as one ends, the next begins."""
+        """No more requests are in flight than allowed; when one ends, the next begins."""
         self.make(concurrency=3)
         self.submit(10)
         self.assertEqual((self.in_flight(), self.core.worker.in_flight, self.core.queue.ready), ([1, 2, 3], 3, 7))
-        self.upstream.exchanges[1].answer(Scored(0.5))
+        self.upstream.requests[1].respond(Scored(0.5))
         self.core.settle()
         self.assertEqual(self.in_flight(), [1, 3, 4])
         self.upstream.script = always(Scored(0.5), 0.1)
-        for exchange in list(self.upstream.exchanges):
-            exchange.answer(Scored(0.5))
+        for request in list(self.upstream.requests):
+            request.respond(Scored(0.5))
         self.run_for(1)
-        self.assertEqual(len(self.ended()), 10)
+        self.assertEqual(len(self.finished()), 10)
         self.assertEqual(self.upstream.most_at_once, 3)
         self.assert_idle()
 
-    def test_take_turns(self) -> None:
-        """Uploads and polls take turns, whichever there are more of."""
+    def test_uploads_and_polls_alternate(self) -> None:
+        """Uploads and polls alternate, whichever there are more of."""
         self.make(start=False, concurrency=1)
         for task in self.accept(8)[:3]:
             self.core.now(self.core.store.save(replace(task, state=State.POLL, retry_id="a")))
@@ -382,89 +385,89 @@ class TurnTests(SchedulerCase):
         self.assertTrue(all(one != other for one, other in pairwise(kinds[:6])), kinds)
         self.assertEqual(kinds[6:], ["upload"] * 2)
 
-    def test_at_once(self) -> None:
-        """Exchanges that end at once do not recurse."""
+    def test_no_recursion(self) -> None:
+        """Requests that end at once don't recurse."""
         self.make(start=False, concurrency=1)
         self.accept(1500)
-        self.upstream.script = lambda exchange: Scored(0.5)
+        self.upstream.script = lambda request: Scored(0.5)
         self.start()
         self.run_for(1)
-        self.assertEqual(len(self.ended()), 1500)
+        self.assertEqual(len(self.finished()), 1500)
         self.assert_idle()
 
     def test_one_timer(self) -> None:
-        """However many wait, there is one timer."""
+        """However many tasks wait, there is one timer."""
         self.make()
         self.submit(20)
-        for exchange in list(self.upstream.exchanges):
-            exchange.answer(Pending("a"))
+        for request in list(self.upstream.requests):
+            request.respond(Pending("a"))
             self.run_for(0.0625)
         self.assertEqual(len(self.core.reactor.getDelayedCalls()), 1)
 
     def test_wall_clock_steps(self) -> None:
-        """A step of the wall clock, two days on or back, makes no storm and no stall, and nobody is given up."""
+        """Steps of the wall clock by days cause no storm of polls, no stall and no failed task (D7)."""
         self.make(give_up_after=1000.0)
         self.core.submit()
         for step in (172800.0, -345600.0):
-            self.upstream.one.answer(Pending("a"))
+            self.upstream.one.respond(Pending("a"))
             self.core.epoch += step
             self.run_for(1.75)
-            self.assertEqual(self.upstream.exchanges, [])
+            self.assertEqual(self.upstream.requests, [])
             self.run_for(0.25)
             self.assertEqual(self.upstream.one.kind, "poll")
 
 
-class PatienceTests(SchedulerCase):
-    """When a task is given up."""
+class DeadlineTests(SchedulerCase):
+    """Tasks that reach their deadline."""
 
-    def assert_given_up(self, at: float, reason: str) -> None:
-        """It is unfinished until then, and no longer."""
+    def assert_gives_up(self, at: float, reason: str) -> None:
+        """Assert that the one task fails at this time and not before, and that its photo is deleted."""
         self.run_for(at - self.core.reactor.seconds() - 0.25)
-        self.assertEqual(self.ended(), {})
+        self.assertEqual(self.finished(), {})
         self.run_for(0.25)
-        (task,) = self.ended().values()
+        (task,) = self.finished().values()
         self.assertEqual(task.error, TaskError("gave_up", f"no score in time; last: {reason}"))
         self.assertNotIn(str(task.id), self.core.files())
 
-    def test_waits_for_ever(self) -> None:
-        """One that is told to wait for ever."""
+    def test_pending_for_ever(self) -> None:
+        """A task that is pending for ever fails at its deadline (U8)."""
         self.make(start=False, give_up_after=101.0)
         self.upstream.script = always(Pending("a"))
         self.start()
         self.core.submit()
-        self.assert_given_up(101, "still waiting for a score")
+        self.assert_gives_up(101, "still waiting for a score")
         self.assert_idle()
 
-    def test_trouble(self) -> None:
-        """One that has nothing but trouble, the breaker open at last."""
+    def test_only_transient_errors(self) -> None:
+        """A task that meets nothing but transient errors fails at its deadline; the breaker is open by then."""
         self.make(start=False, give_up_after=1000.0, concurrency=2)
         self.upstream.script = always(TransientError("http 503"))
         self.start()
         self.core.submit()
-        self.assert_given_up(1000, "http 503")
+        self.assert_gives_up(1000, "http 503")
         self.assertEqual(self.breaker.state, BreakerState.OPEN)
         self.run_for(4000)
         self.assert_idle()
 
     def test_behind_the_breaker(self) -> None:
-        """One that waits for its turn while the breaker is open, for longer than it has."""
+        """A task that waits for an open breaker fails at its deadline."""
         self.make(give_up_after=100.0, concurrency=1)
         first, _ = self.submit(2)
-        self.upstream.one.answer(TransientError("http 503", retry_after=3600.0))
+        self.upstream.one.respond(TransientError("http 503", retry_after=3600.0))
         self.core.settle()
         self.core.now(self.core.erasing(first.id))
         self.assertEqual((self.breaker.state, self.breaker.probe_at), (BreakerState.OPEN, 3600.0))
-        self.assert_given_up(100, "never reached the upstream")
+        self.assert_gives_up(100, "never reached the upstream")
 
-    def test_behind_others(self) -> None:
-        """One that waits for its turn behind a slow exchange."""
+    def test_behind_a_slow_request(self) -> None:
+        """A task that waits for another one's slow request fails at its deadline."""
         self.make(give_up_after=100.0, concurrency=1)
         self.submit(2)
-        self.assert_given_up(100, "never reached the upstream")
+        self.assert_gives_up(100, "never reached the upstream")
         self.assertEqual(self.in_flight(), [1])
 
-    def test_each_in_its_time(self) -> None:
-        """Those that wait for their turn are given up one by one; the deleted are passed over."""
+    def test_each_at_its_own_deadline(self) -> None:
+        """Waiting tasks fail one by one, each at its own deadline; an erased one isn't reported."""
         self.make(give_up_after=100.0, concurrency=1)
         for n in range(4):
             self.core.submit(photo=b"%d" % n)
@@ -473,22 +476,22 @@ class PatienceTests(SchedulerCase):
         seen = []
         for _ in range(9):
             self.run_for(10)
-            seen.append(sorted(self.ended()))
+            seen.append(sorted(self.finished()))
         self.assertEqual(seen, [[]] * 7 + [[3], [3, 4]])
 
-    def test_in_an_exchange(self) -> None:
-        """One that is in an exchange then has its answer to the end; only if it is none, it is given up."""
+    def test_request_in_flight_at_the_deadline(self) -> None:
+        """A request in flight at the deadline may still bring the score; the task fails only if it doesn't."""
         self.make(give_up_after=100.0)
         self.submit(2)
         self.run_for(110)
-        first, second = self.upstream.exchanges
-        first.answer(Pending("a"))
-        second.answer(Scored(0.5))
+        first, second = self.upstream.requests
+        first.respond(Pending("a"))
+        second.respond(Scored(0.5))
         self.core.settle()
-        self.assertEqual([task.state for task in self.ended().values()], [State.READY, State.FAILED])
+        self.assertEqual([task.state for task in self.finished().values()], [State.READY, State.FAILED])
 
     def test_off_time_does_not_count(self) -> None:
-        """The time for which merlind was off doesn't count."""
+        """The time for which merlind was off doesn't count towards the deadline."""
         self.make(give_up_after=100.0)
         self.submit(1)
         self.run_for(50)
@@ -498,51 +501,51 @@ class PatienceTests(SchedulerCase):
         self.start()
         self.core.epoch += 100_000
         self.assertEqual(self.in_flight(), [1, 2])
-        self.assertEqual(self.ended(), {})
+        self.assertEqual(self.finished(), {})
 
 
 class BreakerTests(SchedulerCase):
-    """A bad upstream."""
+    """A failing upstream."""
 
     def test_opens_and_probes(self) -> None:
-        """After troubles in a row one probe at a time goes through, with pauses; then it opens gradually."""
+        """Failures in a row leave one probe at a time, after pauses; then each success allows one request more."""
         self.make(concurrency=8)
         self.submit(20)
-        for exchange in self.upstream.exchanges[:THRESHOLD]:
-            exchange.answer(TransientError("http 503"))
+        for request in self.upstream.requests[:THRESHOLD]:
+            request.respond(TransientError("http 503"))
         self.core.settle()
-        self.assertEqual((len(self.upstream.exchanges), self.breaker.state), (8 - THRESHOLD, BreakerState.OPEN))
-        for exchange in list(self.upstream.exchanges):
-            exchange.answer(TransientError("http 503"))
+        self.assertEqual((len(self.upstream.requests), self.breaker.state), (8 - THRESHOLD, BreakerState.OPEN))
+        for request in list(self.upstream.requests):
+            request.respond(TransientError("http 503"))
         for pause in (2, 4):
             self.run_for(pause - 0.25)
-            self.assertEqual(self.upstream.exchanges, [])
+            self.assertEqual(self.upstream.requests, [])
             self.run_for(0.25 + TICK)
-            self.upstream.one.answer(TransientError("http 503") if pause == 2 else Scored(0.5))
+            self.upstream.one.respond(TransientError("http 503") if pause == 2 else Scored(0.5))
         for at_once in (1, 2, 3):
             self.core.settle()
-            self.assertEqual(len(self.upstream.exchanges), at_once)
-            self.upstream.exchanges[0].answer(Scored(0.5))
+            self.assertEqual(len(self.upstream.requests), at_once)
+            self.upstream.requests[0].respond(Scored(0.5))
         self.upstream.script = always(Scored(0.5), 0.1)
-        for exchange in list(self.upstream.exchanges):
-            exchange.answer(Scored(0.5))
+        for request in list(self.upstream.requests):
+            request.respond(Scored(0.5))
         self.run_for(100)
-        self.assertEqual(len(self.ended()), 20)
+        self.assertEqual(len(self.finished()), 20)
         self.assert_idle()
 
     def test_hour_of_outage(self) -> None:
-        """An hour of outage under load, then back: no herd at any moment, and all tasks finish."""
+        """An hour of outage under load makes no hot loop and no herd, and then all tasks finish (U12)."""
         self.make(start=False, concurrency=8, jitter=Random(7).random)
         outage = (60.0, 3660.0)
         per_second: Counter[int] = Counter()
 
-        def script(exchange: Exchange) -> tuple[float, Outcome]:
+        def script(request: UpstreamRequest) -> tuple[float, Outcome]:
             now = self.core.reactor.seconds()
-            self.assertTrue(len(self.upstream.exchanges) <= max(self.breaker.limit, 1))
+            self.assertTrue(len(self.upstream.requests) <= max(self.breaker.limit, 1))
             per_second[int(now)] += 1
             if outage[0] <= now < outage[1]:
                 return (0.05, TransientError("connection lost"))
-            return (0.05, Pending("a") if exchange.kind == "upload" else Scored(0.5))
+            return (0.05, Pending("a") if request.kind == "upload" else Scored(0.5))
 
         self.upstream.script = script
         self.start()
@@ -552,121 +555,121 @@ class BreakerTests(SchedulerCase):
         during = [count for second, count in per_second.items() if outage[0] + 10 <= second < outage[1]]
         self.assertTrue(sum(during) < 200, "a hot loop in the outage")
         self.assertEqual(self.breaker.state, BreakerState.OPEN)
-        self.assertTrue(len(self.ended()) < 10)
+        self.assertTrue(len(self.finished()) < 10)
         self.run_for(600)
-        self.assertEqual(len(self.ended()), 300)
-        self.assertEqual({task.state for task in self.ended().values()}, {State.READY})
+        self.assertEqual(len(self.finished()), 300)
+        self.assertEqual({task.state for task in self.finished().values()}, {State.READY})
         self.assertEqual(self.breaker.state, BreakerState.CLOSED)
         self.assert_idle()
 
     def test_misconfigured(self) -> None:
-        """That our side is set up wrongly is said until the upstream answers well; the task is kept."""
+        """A misconfiguration is reported until the upstream responds well; the task is kept."""
         self.make()
         task = self.core.submit()
-        self.upstream.one.answer(TransientError("http 401", misconfigured=True))
+        self.upstream.one.respond(TransientError("http 401", misconfigured=True))
         self.assertEqual(self.core.worker.misconfigured, "http 401")
         self.run_for(2)
-        self.upstream.one.answer(TransientError("http 503"))
+        self.upstream.one.respond(TransientError("http 503"))
         self.assertEqual(self.core.worker.misconfigured, "http 401")
         self.run_for(4)
-        self.upstream.one.answer(Pending("a"))
+        self.upstream.one.respond(Pending("a"))
         self.assertIsNone(self.core.worker.misconfigured)
         self.core.settle()
         self.assertEqual(self.core.stored(task.id).state, State.POLL)
 
     def test_last_progress(self) -> None:
-        """The time of the last good exchange is kept, refusals among them."""
+        """last_progress is the time of the last good response; a rejection is one."""
         self.make()
         self.run_for(3)
         self.assertEqual(self.core.worker.last_progress, 0.0)
         for outcome, last in ((TransientError("x"), 0.0), (Rejected(NO), 7.0)):
-            self.core.submit() if not self.upstream.exchanges else None
-            self.upstream.one.answer(outcome)
+            self.core.submit() if not self.upstream.requests else None
+            self.upstream.one.respond(outcome)
             self.run_for(4)
             self.assertEqual(self.core.worker.last_progress, 0.0 if last == 0.0 else self.upstream.begun[-1].began + 2)
 
 
 class DiskTests(SchedulerCase):
-    """A store that can't just now."""
+    """A store that is unavailable or broken."""
 
-    def test_end_not_saved(self) -> None:
-        """A result that the disk doesn't take is kept, and saved when it can be; until then it isn't told."""
+    def test_result_not_saved(self) -> None:
+        """A result that can't be saved is kept and saved later, and isn't reported before."""
         self.make()
         task = self.core.submit()
         self.core.watch.fault = fail_on("BEGIN", FULL)
-        self.upstream.one.answer(Scored(0.5))
+        self.upstream.one.respond(Scored(0.5))
         self.run_for(SAVE_RETRY * 3 + 1)
-        self.assertEqual(self.ended(), {})
+        self.assertEqual(self.finished(), {})
         self.core.watch.fault = lambda sql: None
         self.assertEqual(self.core.stored(task.id).state, State.UPLOAD)
         self.run_for(SAVE_RETRY)
-        self.assertEqual(self.ended()[task.id].result, 0.5)
+        self.assertEqual(self.finished()[task.id].result, 0.5)
         self.assertEqual(self.core.stored(task.id).result, 0.5)
         self.assertEqual(len(self.upstream.begun), 1)
         self.assert_idle()
 
-    def test_end_not_saved_and_deleted(self) -> None:
-        """If it is deleted before it could be saved, that is all."""
+    def test_result_not_saved_and_erased(self) -> None:
+        """A task erased before its result could be saved is never reported as finished."""
         self.make()
         task = self.core.submit()
         self.core.watch.fault = fail_on("BEGIN", FULL)
-        self.upstream.one.answer(Scored(0.5))
+        self.upstream.one.respond(Scored(0.5))
         self.core.settle()
         self.core.watch.fault = lambda sql: None
         self.core.now(self.core.erasing(task.id))
         self.run_for(SAVE_RETRY)
-        self.assertEqual(self.ended(), {})
+        self.assertEqual(self.finished(), {})
         self.assert_idle()
 
-    def test_place_not_saved(self) -> None:
-        """So with the retry_id: polls go on meanwhile, and what is saved in the end is where the task is then."""
+    def test_retry_id_not_saved(self) -> None:
+        """While a retry_id can't be saved polls go on; later the newest state is saved."""
         self.make()
         task = self.core.submit()
         self.core.watch.fault = fail_on("BEGIN", FULL)
-        self.upstream.one.answer(Pending("a"))
+        self.upstream.one.respond(Pending("a"))
         self.run_for(2)
-        self.upstream.one.answer(Pending("b"))
+        self.upstream.one.respond(Pending("b"))
         self.run_for(2)
-        self.upstream.one.answer(Pending(None))
+        self.upstream.one.respond(Pending(None))
         self.core.watch.fault = lambda sql: None
         self.run_for(SAVE_RETRY)
         self.assertEqual(self.core.stored(task.id).retry_id, "b")
 
-    def test_place_not_saved_and_over(self) -> None:
-        """A task that is over by then is not made unfinished again."""
+    def test_retry_id_not_saved_and_finished(self) -> None:
+        """A save that is repeated later doesn't make a finished task unfinished again."""
         self.make()
         task = self.core.submit()
         self.core.watch.fault = fail_on("BEGIN", FULL)
-        self.upstream.one.answer(Pending("a"))
+        self.upstream.one.respond(Pending("a"))
         self.run_for(2)
         self.core.watch.fault = lambda sql: None
-        self.upstream.one.answer(Scored(0.5))
+        self.upstream.one.respond(Scored(0.5))
         self.run_for(SAVE_RETRY * 2)
         self.assertEqual(self.core.stored(task.id).state, State.READY)
         self.assert_idle()
 
     def test_page_not_read(self) -> None:
-        """Tasks that can't be read at the start are read later."""
+        """Tasks that can't be loaded at the start are loaded later."""
         self.make(start=False)
         self.accept(3)
         self.core.watch.fault = fail_on("SELECT", FULL)
         self.start()
-        self.assertEqual(self.upstream.exchanges, [])
+        self.assertEqual(self.upstream.requests, [])
         self.core.watch.fault = lambda sql: None
         self.run_for(SAVE_RETRY)
         self.assertEqual(self.in_flight(), [1, 2, 3])
 
     def test_broken(self) -> None:
-        """With a broken store nothing is tried again, and nothing raises."""
+        """With a broken store nothing is retried or reported as finished, and nothing raises."""
         broken = sqlite_error("SQLITE_IOERR_FSYNC")
         for start, outcome in (("BEGIN", Scored(0.5)), ("BEGIN", Pending("a"))):
             self.make()
             self.core.submit()
             self.core.watch.fault = fail_on(start, broken)
-            self.upstream.one.answer(outcome)
+            self.upstream.one.respond(outcome)
             self.core.settle()
             self.assertEqual(len(self.core.broken), 1)
-            self.assertEqual(self.ended(), {})
+            self.assertEqual(self.finished(), {})
         self.make(start=False)
         self.accept(1)
         self.core.watch.fault = fail_on("SELECT", broken)
@@ -676,36 +679,36 @@ class DiskTests(SchedulerCase):
 
 
 class StopTests(SchedulerCase):
-    """The end, and the next start."""
+    """Stopping, and the next start."""
 
-    def test_nothing_under_way(self) -> None:
-        """It stops at once, and no timer remains."""
+    def test_nothing_in_flight(self) -> None:
+        """With nothing in flight it stops at once, and no timer remains."""
         self.make()
         self.submit(3)
-        for exchange in list(self.upstream.exchanges):
-            exchange.answer(Pending("a"))
+        for request in list(self.upstream.requests):
+            request.respond(Pending("a"))
         self.core.settle()
         self.successResultOf(self.scheduler.stop(4.0))
         self.assert_idle()
 
     def test_grace(self) -> None:
-        """Exchanges under way get their time, and what they end with is saved; nothing more begins."""
+        """Requests in flight get the grace period, and their outcomes are saved; no other begins."""
         self.make(concurrency=2)
         self.submit(4)
         d = self.scheduler.stop(4.0)
         self.run_for(3)
-        first, second = self.upstream.exchanges
-        first.answer(Pending("a"))
+        first, second = self.upstream.requests
+        first.respond(Pending("a"))
         self.assertNoResult(d)
-        second.answer(Scored(0.5))
+        second.respond(Scored(0.5))
         self.successResultOf(d)
         self.core.settle()
         self.assertEqual([self.core.stored(n).state for n in (1, 2)], [State.POLL, State.READY])
         self.assertEqual(len(self.upstream.begun), 2)
         self.assertEqual(self.core.reactor.getDelayedCalls(), [])
 
-    def test_abandoned(self) -> None:
-        """After that they are cancelled, and left to the next start."""
+    def test_cancelled_after_the_grace(self) -> None:
+        """After the grace period requests are cancelled; the next start repeats them."""
         self.make()
         self.submit(2)
         d = self.scheduler.stop(4.0)
@@ -713,49 +716,49 @@ class StopTests(SchedulerCase):
         self.assertNoResult(d)
         self.run_for(0.25)
         self.successResultOf(d)
-        self.assertTrue(all(exchange.cancelled for exchange in self.upstream.begun))
+        self.assertTrue(all(request.cancelled for request in self.upstream.begun))
         self.assertEqual(self.core.reactor.getDelayedCalls(), [])
         self.restart()
         self.start()
         self.assertEqual(self.in_flight(), [1, 2])
 
-    def test_saves_given_up(self) -> None:
-        """Saves that wait for the disk are given up; then the next start asks the upstream again."""
+    def test_saves_abandoned(self) -> None:
+        """A stop doesn't wait for saves that wait for the disk, and leaves no timer for them."""
         self.make()
         self.submit(2)
         self.core.watch.fault = fail_on("BEGIN", FULL)
         outcomes: tuple[Outcome, ...] = (Scored(0.5), Pending("a"))
-        for exchange, outcome in zip(list(self.upstream.exchanges), outcomes, strict=True):
-            exchange.answer(outcome)
+        for request, outcome in zip(list(self.upstream.requests), outcomes, strict=True):
+            request.respond(outcome)
         self.core.settle()
         saving = self.scheduler.stop(4.0)
         self.successResultOf(saving)
         self.assert_idle()
 
     def test_save_fails_after_the_stop(self) -> None:
-        """Nor is a timer set for one that fails then."""
+        """A save that fails after the stop sets no timer."""
         self.make()
         self.submit(1)
         self.core.watch.fault = fail_on("BEGIN", FULL)
         d = self.scheduler.stop(4.0)
-        self.upstream.one.answer(Scored(0.5))
+        self.upstream.one.respond(Scored(0.5))
         self.core.settle()
         self.successResultOf(d)
         self.assert_idle()
 
-    def test_start_goes_on(self) -> None:
-        """A new start goes on where each task was: no second upload of what has its retry_id."""
+    def test_restart_continues(self) -> None:
+        """A restart continues each task where it was: one with a retry_id isn't uploaded again."""
         self.make()
         self.submit(2)
-        self.upstream.exchanges[0].answer(Pending("a"))
+        self.upstream.requests[0].respond(Pending("a"))
         self.core.settle()
         self.restart()
         self.start()
         self.run_for(2)
-        self.assertEqual(sorted((e.kind, e.task.id) for e in self.upstream.exchanges), [("poll", 1), ("upload", 2)])
+        self.assertEqual(sorted((e.kind, e.task.id) for e in self.upstream.requests), [("poll", 1), ("upload", 2)])
 
-    def test_taken_on_before_the_start(self) -> None:
-        """A task that came before the start is begun with it, and once."""
+    def test_added_before_the_start(self) -> None:
+        """A task that was added before the start is sent after it, once."""
         self.make(start=False)
         self.submit(1)
         self.run_for(1)
@@ -766,13 +769,13 @@ class StopTests(SchedulerCase):
 
 
 class WindowTests(SchedulerCase):
-    """More tasks than are kept in memory."""
+    """More unfinished tasks than are kept in memory."""
 
     def in_memory(self) -> int:
         return len(self.core.queue._tasks)
 
     def test_loaded_with_pauses(self) -> None:
-        """What is unfinished at a start is loaded a page at a time, with pauses in which clients are answered."""
+        """Unfinished tasks are loaded page by page, with pauses in which clients are served."""
         self.patch(scheduler_module, "LOAD_PAGE", 2)
         self.make(start=False, concurrency=1)
         self.accept(5)
@@ -782,125 +785,125 @@ class WindowTests(SchedulerCase):
             self.run_for(LOAD_PAUSE)
 
     def test_all_finish(self) -> None:
-        """500 tasks through a window of 10: all finish, none twice, and never many more than 10 in memory."""
+        """500 tasks through a window of 10: all finish, each once, and never more than 10 are in memory."""
         self.make(start=False, window=10, concurrency=4)
         self.accept(500)
         most = 0
 
-        def script(exchange: Exchange) -> tuple[float, Outcome]:
+        def script(request: UpstreamRequest) -> tuple[float, Outcome]:
             nonlocal most
             most = max(most, self.in_memory())
-            return (0.05, Pending("a") if exchange.kind == "upload" else Scored(0.5))
+            return (0.05, Pending("a") if request.kind == "upload" else Scored(0.5))
 
         self.upstream.script = script
         self.start()
         self.run_for(600)
-        self.assertEqual(len(self.ended()), 500)
+        self.assertEqual(len(self.finished()), 500)
         self.assertEqual(Counter(self.upstream.kinds()), {"upload": 500, "poll": 500})
         self.assertTrue(most <= 10, most)
         self.assertEqual(self.core.files(), [])
         self.assert_idle()
 
-    def test_added_to_a_full_one(self) -> None:
-        """New tasks that find it full wait in the store, and have their turn."""
+    def test_added_to_a_full_window(self) -> None:
+        """New tasks that find memory full wait in the store, and finish too."""
         self.make(window=4, concurrency=2)
         self.submit(30)
         self.assertEqual(self.in_memory(), 4)
         self.upstream.script = always(Scored(0.5), 0.1)
-        for exchange in list(self.upstream.exchanges):
-            exchange.answer(Scored(0.5))
+        for request in list(self.upstream.requests):
+            request.respond(Scored(0.5))
         self.run_for(60)
-        self.assertEqual(len(self.ended()), 30)
+        self.assertEqual(len(self.finished()), 30)
         self.assertEqual(len(self.upstream.begun), 30)
         self.assert_idle()
 
     def test_due_before_the_horizon(self) -> None:
-        """A new task that is due before those in memory is not left behind them."""
+        """A new task due before those in memory is sent before them."""
         self.make(start=False, window=4)
         for task in self.accept(8):
             self.core.now(self.core.store.save(replace(task, due=1000.0 + task.id)))
         self.start()
-        self.assertEqual((self.in_memory(), self.upstream.exchanges), (4, []))
+        self.assertEqual((self.in_memory(), self.upstream.requests), (4, []))
         self.core.submit(photo=b"new")
         self.assertEqual(self.in_flight(), [9])
 
     def test_evicted(self) -> None:
-        """A task due behind the horizon is left to the store, durably, and comes back when it is due."""
+        """A task due beyond the horizon is saved and evicted; it is loaded again when it is due."""
         self.make(start=False, window=2, concurrency=8)
         tasks = self.accept(6)
         self.start()
         self.submit_between()
-        for exchange in list(self.upstream.exchanges):
-            exchange.answer(Pending("a", retry_after=50.0))
+        for request in list(self.upstream.requests):
+            request.respond(Pending("a", retry_after=50.0))
         self.core.settle()
         self.assertTrue(self.in_memory() <= 3)
-        self.upstream.script = lambda exchange: (0.1, Pending("a") if exchange.kind == "upload" else Scored(0.5))
-        for exchange in list(self.upstream.exchanges):
-            exchange.answer(Scored(0.5))
+        self.upstream.script = lambda request: (0.1, Pending("a") if request.kind == "upload" else Scored(0.5))
+        for request in list(self.upstream.requests):
+            request.respond(Scored(0.5))
         self.run_for(200)
-        self.assertEqual(set(self.ended()), {task.id for task in tasks} | {7})
+        self.assertEqual(set(self.finished()), {task.id for task in tasks} | {7})
         self.assert_idle()
 
     def submit_between(self) -> None:
-        """A task that is due before the horizon makes one too many."""
+        """Add a task due before the horizon, one more than the window has room for."""
         (connection,) = self.core.pool.connections.values()
         task = self.core.accept(photo=b"between")
         connection.execute("UPDATE task SET due = -1, since = -1 WHERE id = 7")
         self.scheduler.add(replace(task, due=-1.0, since=-1.0))
         self.core.settle()
 
-    def test_evicted_on_a_full_disk(self) -> None:
-        """One that can't be saved stays in memory, and goes on."""
+    def test_full_disk_prevents_eviction(self) -> None:
+        """A task that can't be saved stays in memory, and is polled in time."""
         self.make(start=False, window=2, concurrency=8)
         self.accept(6)
         self.start()
         self.submit_between()
         self.core.watch.fault = fail_on("BEGIN", FULL)
-        for exchange in list(self.upstream.exchanges):
-            exchange.answer(Pending("a"))
+        for request in list(self.upstream.requests):
+            request.respond(Pending("a"))
         self.core.settle()
         self.assertEqual(self.in_memory(), 3)
         self.run_for(2)
-        self.assertEqual(sorted(exchange.kind for exchange in self.upstream.exchanges), ["poll"] * 3)
+        self.assertEqual(sorted(request.kind for request in self.upstream.requests), ["poll"] * 3)
         self.core.watch.fault = lambda sql: None
 
-    def test_evicted_and_deleted(self) -> None:
-        """One that is deleted while it is saved is gone."""
+    def test_erased_while_evicted(self) -> None:
+        """A task erased while it is saved for eviction is gone, whether the save succeeds or not."""
         for fault in (None, FULL):
             self.make(start=False, window=2, concurrency=8)
             self.accept(6)
             self.start()
             self.submit_between()
             self.core.watch.fault = fail_on("BEGIN", fault) if fault else lambda sql: None
-            for exchange in list(self.upstream.exchanges):
-                exchange.answer(Pending("a", retry_after=50.0))
+            for request in list(self.upstream.requests):
+                request.respond(Pending("a", retry_after=50.0))
             for task_id in (1, 2, 7):
                 self.scheduler.forget(task_id)
             self.core.settle()
             self.assertEqual([self.core.queue.get(task_id) for task_id in (1, 2, 7)], [None] * 3)
             self.core.watch.fault = lambda sql: None
 
-    def test_evicted_too_late(self) -> None:
-        """One that the horizon has passed by while it was saved stays in memory: the store won't bring it again."""
+    def test_horizon_passes_the_task(self) -> None:
+        """A task that the horizon passes while it is saved stays in memory: the store wouldn't load it again."""
         self.make(start=False, window=4)
         for task in self.accept(8):
             self.core.now(self.core.store.save(replace(task, due=1000.0 + task.id)))
         self.start()
         self.core.submit(photo=b"new")
-        exchange = self.upstream.one
+        request = self.upstream.one
         more = [self.core.accept(photo=b"more %d" % n) for n in range(3)]
         for task_id in (1, 2, 3):
             self.scheduler.forget(task_id)
         for task in more:
             self.scheduler.add(task)
-        exchange.answer(Pending("a", retry_after=1005.5))
+        request.respond(Pending("a", retry_after=1005.5))
         self.core.settle()
         self.assertEqual(self.core.stored(9).due, 1005.5)
         self.run_for(1006)
-        self.assertIn(("poll", 9), [(exchange.kind, exchange.task.id) for exchange in self.upstream.exchanges])
+        self.assertIn(("poll", 9), [(request.kind, request.task.id) for request in self.upstream.requests])
 
-    def test_all_in_memory_deleted(self) -> None:
-        """When those in memory are deleted, the next ones have their turn."""
+    def test_all_in_memory_erased(self) -> None:
+        """When all tasks in memory are erased, the next ones are loaded and sent."""
         self.make(start=False, window=2)
         tasks = self.accept(6)
         self.start()
@@ -910,18 +913,18 @@ class WindowTests(SchedulerCase):
         self.core.settle()
         self.assertEqual(self.in_flight(), [3, 4])
 
-    def test_tiny(self) -> None:
-        """Even a window of one goes through them all."""
+    def test_window_of_one(self) -> None:
+        """Even through a window of one, all tasks finish."""
         self.make(start=False, window=1)
         self.accept(5)
-        self.upstream.script = lambda exchange: (0.1, Pending("a") if exchange.kind == "upload" else Scored(0.5))
+        self.upstream.script = lambda request: (0.1, Pending("a") if request.kind == "upload" else Scored(0.5))
         self.start()
         self.run_for(60)
-        self.assertEqual(len(self.ended()), 5)
+        self.assertEqual(len(self.finished()), 5)
 
 
-class AnyCourseTests(SchedulerCase):
-    """Whatever happens, every task ends exactly once, and none is forgotten."""
+class RandomEventsTests(SchedulerCase):
+    """Whatever happens, every task finishes exactly once, and none is lost."""
 
     @settings(max_examples=40, deadline=None, derandomize=True, database=None, report_multiple_bugs=False)
     @given(
@@ -931,23 +934,23 @@ class AnyCourseTests(SchedulerCase):
         full_disk=st.booleans(),
         restarts=st.booleans(),
     )
-    def test_any(self, seed: int, window: int, concurrency: int, full_disk: bool, restarts: bool) -> None:
-        """Random answers, additions, deletions, full disks and kills; in the end all is done."""
+    def test_random_events(self, seed: int, window: int, concurrency: int, full_disk: bool, restarts: bool) -> None:
+        """After random outcomes, submissions, erasures, full disks and kills, all tasks are finished."""
         random = Random(seed)
         self.make(start=False, window=window, concurrency=concurrency, give_up_after=4000.0, jitter=random.random)
         alive: set[int] = set()
-        begun: Counter[int] = Counter()
+        added: Counter[int] = Counter()
         calm = False
 
-        def script(exchange: Exchange) -> tuple[float, Outcome] | Exception:
-            self.assertTrue(len(self.upstream.exchanges) <= max(1, self.breaker.limit))
-            self.assertEqual(exchange.kind == "poll", exchange.task.state is State.POLL)
+        def script(request: UpstreamRequest) -> tuple[float, Outcome] | Exception:
+            self.assertTrue(len(self.upstream.requests) <= max(1, self.breaker.limit))
+            self.assertEqual(request.kind == "poll", request.task.state is State.POLL)
             self.assertEqual(
-                len({e.task.id for e in self.upstream.exchanges}), len(self.upstream.exchanges), "twice at once"
+                len({e.task.id for e in self.upstream.requests}), len(self.upstream.requests), "twice at once"
             )
             latency = random.choice((0.0, 0.01, 0.5, 3.0))
             if calm:
-                return latency, Pending("z") if exchange.kind == "upload" else Scored(1.0)
+                return latency, Pending("z") if request.kind == "upload" else Scored(1.0)
             return random.choice(
                 (
                     (latency, Scored(random.random())),
@@ -955,7 +958,7 @@ class AnyCourseTests(SchedulerCase):
                     (latency, Pending(random.choice("abc"), random.choice((0.0, 0.0, 20.0)))),
                     (latency, Pending("d")),
                     (latency, Pending("d")),
-                    (latency, HandleExpired() if exchange.kind == "poll" else TransientError("http 503")),
+                    (latency, HandleExpired() if request.kind == "poll" else TransientError("http 503")),
                     (latency, TransientError("http 503", random.choice((0.0, 0.0, 9.0)))),
                     (30.0, TransientError("timed out")),
                     PhotoMissing("gone"),
@@ -967,7 +970,7 @@ class AnyCourseTests(SchedulerCase):
             d = self.core.submitting(self.core.submission(photo=photo))
             d.addCallbacks(lambda task: alive.add(task.id), ignore)
 
-        def delete() -> None:
+        def erase() -> None:
             if alive:
                 task_id = random.choice(sorted(alive))
 
@@ -978,12 +981,12 @@ class AnyCourseTests(SchedulerCase):
                 self.core.erasing(task_id).addCallbacks(gone, ignore)
 
         def begin() -> None:
-            """Start what was just built, with the script, and count what begins."""
+            """Start what was just built, with the script, and count the tasks added to the scheduler."""
             self.upstream.script = script
             add = self.scheduler.add
 
             def counted(task: Task) -> None:
-                begun[task.id] += 1
+                added[task.id] += 1
                 add(task)
 
             self.scheduler.add = counted  # type: ignore[method-assign]
@@ -996,7 +999,7 @@ class AnyCourseTests(SchedulerCase):
                 for _ in range(random.choice((1, 1, 4))):
                     submit()
             elif action < 0.65:
-                delete()
+                erase()
             elif action < 0.7 and full_disk:
                 self.core.watch.fault = fail_on("BEGIN", FULL)
             elif action < 0.75:
@@ -1009,11 +1012,11 @@ class AnyCourseTests(SchedulerCase):
         calm = True
         self.core.watch.fault = lambda sql: None
         self.run_for(4200)
-        census = self.core.now(self.core.store.count())
-        self.assertEqual(census.by_state[State.UPLOAD] + census.by_state[State.POLL], 0, "a task was forgotten")
-        self.assertEqual(census.photo_bytes, 0)
+        stored = self.core.now(self.core.store.count())
+        self.assertEqual(stored.by_state[State.UPLOAD] + stored.by_state[State.POLL], 0, "a task was lost")
+        self.assertEqual(stored.photo_bytes, 0)
         self.assertEqual(self.core.files(), [])
-        counts, live = census.by_state, self.core.counts
+        counts, live = stored.by_state, self.core.counts
         self.assertEqual((live.unfinished, live.photo_bytes), (0, 0))
         self.assertEqual([live.by_state[s] for s in ("ready", "failed")], [counts[s] for s in ("ready", "failed")])
         if not full_disk:
@@ -1022,12 +1025,14 @@ class AnyCourseTests(SchedulerCase):
             self.assertTrue(self.core.stored(task_id).finished)
         self.assert_idle()
         self.assertEqual(self.core.queue._tasks, {})
-        # A failed task begins anew when it is sent again: each has as many ends as beginnings, or one less if erased.
-        ends = Counter(after.id for _, after in self.core.transitions if after.finished)
-        self.assertEqual(ends - begun, Counter())
-        self.assertEqual({task_id: ends[task_id] for task_id in alive}, {task_id: begun[task_id] for task_id in alive})
+        # Submitting a failed task adds it again: each finishes as often as it was added, or once less if it was erased.
+        finished = Counter(after.id for _, after in self.core.transitions if after.finished)
+        self.assertEqual(finished - added, Counter())
+        self.assertEqual(
+            {task_id: finished[task_id] for task_id in alive}, {task_id: added[task_id] for task_id in alive}
+        )
         self.assertEqual(self.flushLoggedErrors(), [])
 
 
 def ignore(failure: Any) -> None:
-    """For operations that a full disk doesn't take."""
+    """Ignore the failure of an operation that found the disk full."""

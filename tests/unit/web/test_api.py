@@ -47,7 +47,7 @@ class ContractCase(EdgeCase):
 
     def end_request(self, outcome: Any) -> None:
         """End the one request in flight with an outcome."""
-        self.core.upstream.one.answer(outcome)
+        self.core.upstream.one.respond(outcome)
         self.settle()
 
     def task_of_another_user(self, finished: bool = False) -> int:
@@ -278,7 +278,7 @@ class FullTests(ContractCase):
         self.accepted("A")
         self.accepted("B")
         self.assert_full("there are too many unfinished tasks")
-        self.core.upstream.exchanges[0].answer(Scored(0.5))
+        self.core.upstream.requests[0].respond(Scored(0.5))
         self.settle()
         self.accepted("C")
 
@@ -459,7 +459,7 @@ class DeleteTests(ContractCase):
         for make in (self.accepted, self.ready, self.failed):
             task = make()
             self.assert_response(self.ask(get(task, "DELETE")), 204, b"")
-            self.assertEqual((self.core.files(), self.stored(), self.core.upstream.exchanges), ([], [], []))
+            self.assertEqual((self.core.files(), self.stored(), self.core.upstream.requests), ([], [], []))
             self.assert_response(self.ask(get(task)), 404, NOT_FOUND)
             self.assert_response(self.ask(get(task, "DELETE")), 404, NOT_FOUND)
 

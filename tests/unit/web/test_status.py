@@ -47,8 +47,8 @@ class ShortWayTests(EdgeCase):
         self.patch(EdgeRequest, "render", route)
         self.tasks = [self.accepted(), self.accepted("Bo"), self.accepted("Cy"), 5]
         ready, failed, _ = self.core.upstream.begun
-        ready.answer(Scored(0.25))
-        failed.answer(Rejected(TaskError("refused", "no face")))
+        ready.respond(Scored(0.25))
+        failed.respond(Rejected(TaskError("refused", "no face")))
         self.settle()
         self.routed.clear()
 
