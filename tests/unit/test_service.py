@@ -1,4 +1,4 @@
-"""The whole of merlind, wired as it is, on a reactor without time or network and a database without a thread."""
+"""All of merlind, built as in production, on a reactor without time or network and a database without a thread."""
 
 import errno
 import sqlite3
@@ -51,7 +51,7 @@ SETTINGS = Settings(
 
 
 class Port:
-    """A port of the reactor's."""
+    """A listening port, which records when it is closed."""
 
     def __init__(self, reactor: "ServiceReactor", number: int) -> None:
         self._reactor = reactor
@@ -65,7 +65,10 @@ class Port:
 
 
 class ServiceReactor(Reactor):
-    """A reactor that tells in ``events`` in which order things end, and connects who connects to a port of its own."""
+    """A reactor that connects clients to the ports it listens on, and records in ``events`` what is closed, in order.
+
+    ``taken`` has the ports that can't be listened on, with the error.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -84,7 +87,7 @@ class ServiceReactor(Reactor):
         return Port(self, number)
 
     def turn(self) -> None:
-        """What happens without time, between clients and servers too."""
+        """Let everything happen that needs no time to pass, between clients and servers too."""
         for _ in range(10):
             self.settle()
             for _, port, factory, *_ in self.tcpClients[self._connected :]:
@@ -99,14 +102,14 @@ class ServiceReactor(Reactor):
 
 @implementer(ILogObserver)
 class Observer:
-    """A log's observer that sees nothing."""
+    """A log observer that ignores all events."""
 
     def __call__(self, event: LogEvent) -> None:
-        """Nothing."""
+        """Ignore the event."""
 
 
 class ServiceCase(SynchronousTestCase):
-    """A merlind, not yet started."""
+    """A service that is not yet started."""
 
     settings = SETTINGS
 
@@ -127,7 +130,7 @@ class ServiceCase(SynchronousTestCase):
         return MerlindService(self.reactor, settings, data_dir, self.died.append, self.make_pool)
 
     def make_pool(self, *args: Any, **kwargs: Any) -> ConnectionPool:
-        """The pool, which reports its end to the reactor's events."""
+        """Make the database's pool; the reactor's ``events`` record when it is closed."""
         self.pool = make_pool(*args, watch=self.watch, **kwargs)
         close = self.pool.close
 
@@ -140,11 +143,11 @@ class ServiceCase(SynchronousTestCase):
 
     @property
     def parts(self) -> Parts:
-        """The parts of a service that was started."""
+        """The parts of the started service."""
         return self.service.parts
 
     def remake(self, **changes: Any) -> MerlindService:
-        """Another one in place of one that was not started."""
+        """Replace the service, which is not started yet, by one with other settings."""
         self.service._data_dir.release()
         self.service = self.make(**changes)
         return self.service
@@ -155,16 +158,16 @@ class ServiceCase(SynchronousTestCase):
         self.service.privilegedStartService()
         self.service.startService()
         self.turn()
-        # Photos that are being sent are closed, whether the test waits for the end of the service or not.
+        # Close the photos being sent, even if the test doesn't wait for the service to stop.
         self.addCleanup(self.reactor.run_for, 0.1)
         self.addCleanup(self.parts.scheduler.stop, 0)
         return self.service
 
     def stop(self) -> list[Any]:
-        """Stop it; what it fires with, once it does. Clients leave when they are closed, as they would."""
-        over = fired(self.service.stopService())
+        """Stop the service; return a list that gets what stopService fires with. Closed clients leave."""
+        stopped = fired(self.service.stopService())
         self.turn()
-        return over
+        return stopped
 
     def turn(self) -> None:
         for _ in range(5):
@@ -174,7 +177,7 @@ class ServiceCase(SynchronousTestCase):
                     client.leave(clean=True)
 
     def run_for(self, seconds: float) -> None:
-        """Let time pass, with clients that leave when they are closed."""
+        """Let time pass; closed clients leave."""
         end = self.reactor.seconds() + seconds
         while self.reactor.seconds() < end:
             self.reactor.run_for(min(0.5, end - self.reactor.seconds()))
@@ -198,12 +201,12 @@ class ServiceCase(SynchronousTestCase):
         return reply
 
     def metric(self, name: str) -> float:
-        """A value of the exposition."""
+        """Return a metric's value, as the metrics page has it."""
         lines = self.ask_admin("/metrics").body.decode("ascii").splitlines()
         return float(next(line for line in lines if line.startswith(name + " ")).rpartition(" ")[2])
 
-    def assert_ended(self) -> None:
-        """No timer, no file, no lock is left."""
+    def assert_stopped(self) -> None:
+        """Assert that no timer, no database thread and no lock is left."""
         self.assertEqual(self.reactor.getDelayedCalls(), [])
         self.assertTrue(cast(FakeThreadPool, self.pool.threadpool).stopped)
         other = DataDir(self.folder)
@@ -215,11 +218,11 @@ class StartTests(ServiceCase):
     """Starting."""
 
     def test_is_a_service(self) -> None:
-        """twistd can have it."""
+        """The service is one that twistd can run."""
         self.assertTrue(verifyObject(IService, self.service))
 
     def test_listens(self) -> None:
-        """Where it was told to, with a longer queue than Twisted's, and the admin apart."""
+        """It listens on every --listen endpoint, with a longer backlog than Twisted's, and on the admin endpoint."""
         service = self.remake(listen=["tcp:8000", "tcp:8080:interface=127.0.0.1", "tcp:9:backlog=7", "unix:/sock"])
         service.privilegedStartService()
         self.assertEqual(
@@ -235,7 +238,7 @@ class StartTests(ServiceCase):
         self.stop()
 
     def test_sites_are_quiet(self) -> None:
-        """Listening makes no log of its own."""
+        """The sites log nothing when they start and stop."""
         self.start()
         lines = LogLines.of(self).lines
         for site in (self.parts.site, self.parts.admin_site):
@@ -244,13 +247,13 @@ class StartTests(ServiceCase):
         self.assertEqual(lines, [])
 
     def test_no_admin(self) -> None:
-        """It can be turned off."""
+        """The admin listener can be turned off."""
         self.start(admin=None)
         self.assertEqual([port for port, *_ in self.reactor.tcpServers], [8000])
         self.stop()
 
-    def test_nothing_else_in_public(self) -> None:
-        """What the admin listener tells isn't told on the public one, nor the other way round."""
+    def test_admin_pages_are_not_public(self) -> None:
+        """The admin port alone serves metrics and health, and the public port alone serves tasks."""
         self.start()
         for path in ("/metrics", "/health/live", "/health/ready"):
             self.assertEqual((self.ask(message("GET", path)).code, self.ask_admin(path).code), (404, 200))
@@ -258,13 +261,13 @@ class StartTests(ServiceCase):
         self.assertTrue(data.startswith(b"HTTP/1.1 404 "), data)
 
     def test_port_in_use(self) -> None:
-        """One line, that says which and why."""
+        """A port in use ends the start, with one line that names the endpoint and the reason."""
         self.reactor.taken[8000] = CannotListenError("", 8000, OSError(98, "Address already in use"))
         error = self.assertRaises(SystemExit, self.service.privilegedStartService)
         self.assertEqual(error.code, "merlind: cannot listen on tcp:8000: [Errno 98] Address already in use")
 
     def test_admin_port_in_use(self) -> None:
-        """The same for the admin's, and whatever the reason is."""
+        """So does an admin port that can't be used, whatever the reason."""
         self.reactor.taken[8001] = PermissionError(13, "Permission denied")
         error = self.assertRaises(SystemExit, self.service.privilegedStartService)
         self.assertEqual(
@@ -273,7 +276,7 @@ class StartTests(ServiceCase):
         )
 
     def test_log_observer(self) -> None:
-        """twistd gets its log's observer from it, if it has one."""
+        """The application gets the service's log observer, if it has one."""
         application = Application("merlind")
         self.service.setServiceParent(application)
         self.assertIsNone(application.getComponent(ILogObserver))
@@ -286,8 +289,8 @@ class StartTests(ServiceCase):
         services: Any = IService(application)
         self.assertIn(other, list(services))
 
-    def test_goes_on(self) -> None:
-        """What was unfinished is worked on, what lies in the spool without a task goes, and time is not lost."""
+    def test_restart_continues(self) -> None:
+        """A restart continues unfinished tasks, deletes orphaned photos, and keeps the service time."""
         self.start()
         task = self.ask(post()).json["task"]
         self.run_for(100)
@@ -297,7 +300,7 @@ class StartTests(ServiceCase):
         (spool / "incoming" / "1.part").write_bytes(b"half")
         self.stop()
         self.run_for(STOP_GRACE + 1)
-        self.assert_ended()
+        self.assert_stopped()
         self.reactor = ServiceReactor()
         self.service = self.make()
         self.start()
@@ -311,13 +314,13 @@ class StartTests(ServiceCase):
         self.stop()
 
     def test_metrics_at_once(self) -> None:
-        """Who asks how many tasks there are gets an answer that counts them, however early."""
+        """Metrics and readiness include the stored tasks, however early after the start they are requested."""
         self.start()
         self.ask(post())
         for path in ("/metrics", "/health/ready"):
             self.stop()
             self.run_for(STOP_GRACE + 1)
-            self.assert_ended()
+            self.assert_stopped()
             self.reactor = ServiceReactor()
             self.service = self.make()
             self.service.privilegedStartService()
@@ -330,14 +333,14 @@ class StartTests(ServiceCase):
         self.run_for(STOP_GRACE + 1)
 
     def test_stopped_at_once(self) -> None:
-        """Before anything was gone on with."""
+        """A stop before any task is loaded ends at once."""
         self.service.privilegedStartService()
         self.service.startService()
         self.assertEqual(self.stop(), [None])
-        self.assert_ended()
+        self.assert_stopped()
 
-    def test_task_numbers(self) -> None:
-        """They are drawn from all that a browser can hold, and never counted up."""
+    def test_task_ids(self) -> None:
+        """Task ids are drawn from all integers that a browser can hold, and are not consecutive."""
         self.start()
         numbers = [self.ask(post(form(name))).json["task"] for name in "ABC"]
         self.assertEqual(len(set(numbers)), 3)
@@ -352,7 +355,7 @@ class EmbeddedTests(ServiceCase):
     settings = replace(SETTINGS, upstream="embedded")
 
     def test_from_photo_to_score(self) -> None:
-        """A photo is scored over the stand-in's own port, and leaves the disk."""
+        """A photo is scored over the stand-in's own port, and deleted from the disk."""
         lines = LogLines.of(self).lines
         self.start()
         self.assertIn("the upstream is the embedded stand-in: its scores mean nothing", lines)
@@ -367,13 +370,13 @@ class EmbeddedTests(ServiceCase):
         self.assertEqual(self.ask(post()).json["result"], reply.json["result"])
         self.assertEqual(self.metric('merlind_upstream_requests_total{kind="upload",outcome="pending"}'), 1)
         self.assertEqual(self.ask_admin("/health/ready").json, {"status": "ready", "reasons": []})
-        over = self.stop()
+        stopped = self.stop()
         self.run_for(2)
-        self.assertEqual(over, [None])
+        self.assertEqual(stopped, [None])
         self.assertEqual(self.flushLoggedErrors(), [])
 
-    def test_held_from_photo_to_score(self) -> None:
-        """A client that waits gets the score as soon as it is there."""
+    def test_long_poll_from_photo_to_score(self) -> None:
+        """A long poll gets the score as soon as it is there."""
         self.start()
         client = self.connect().send(post(Prefer="wait=30"))
         self.run_for(10)
@@ -385,41 +388,41 @@ class StopTests(ServiceCase):
     """Stopping."""
 
     def test_idle(self) -> None:
-        """With nothing in hand it is over at once: first the public port, last the lock."""
+        """With nothing in flight it stops at once: the public port closes first, the lock is released last."""
         lines = LogLines.of(self).lines
         self.start()
         idle = self.connect().send(get(5))
-        over = self.stop()
-        self.assertEqual(over, [None])
+        stopped = self.stop()
+        self.assertEqual(stopped, [None])
         self.assertTrue(idle.closed)
         self.assertEqual(self.reactor.events, ["port 8000 closed", "pool closed", "port 8001 closed"])
         self.assertEqual((lines[0], lines[-1]), ("GET 404 0 ms", "stopped"))
         self.assertIn("stopping", lines)
-        self.assert_ended()
+        self.assert_stopped()
 
-    def test_requests_in_hand(self) -> None:
-        """An upload under way is finished, answered and kept; a held client is answered; nothing new is taken."""
+    def test_requests_in_flight(self) -> None:
+        """An upload in flight is completed and kept, a long poll gets its response, and new uploads are refused."""
         self.start()
         task = self.ask(post(form("Bo"))).json["task"]
-        held = self.connect().send(get(task, Prefer="wait=60"))
+        waiting = self.connect().send(get(task, Prefer="wait=60"))
         upload, late = self.connect().send(post()[:-10]), self.connect().send(b"POST")
-        over = self.stop()
-        self.assertEqual((held.reply().code, held.gone), (202, True))
+        stopped = self.stop()
+        self.assertEqual((waiting.reply().code, waiting.gone), (202, True))
         upload.send(post()[-10:])
         late.send(post()[4:])
         self.turn()
         self.assertEqual((upload.reply().code, upload.gone), (202, True))
         self.assertEqual(late.reply().json["detail"], "the server is stopping")
-        self.assertEqual(over, [])
+        self.assertEqual(stopped, [])
         self.run_for(STOP_GRACE + LINGER_TIMEOUT)
-        self.assertEqual(over, [None])
-        self.assert_ended()
+        self.assertEqual(stopped, [None])
+        self.assert_stopped()
         with closing(sqlite3.connect(self.folder / "tasks.sqlite")) as connection:
             found = connection.execute("SELECT id, state FROM task ORDER BY name").fetchall()
         self.assertEqual(found, [(upload.reply().json["task"], "upload"), (task, "upload")])
 
-    def test_held_while_stopping(self) -> None:
-        """Who would wait for a result gets the answer that there is, in time."""
+    def test_long_poll_while_stopping(self) -> None:
+        """A long poll that would begin during the stop gets the present status at once."""
         self.start()
         data = post(Prefer="wait=60")
         client = self.connect().send(data[:-10])
@@ -428,10 +431,10 @@ class StopTests(ServiceCase):
         self.assertEqual(client.reply().code, 202)
         self.turn()
         self.run_for(STOP_GRACE)
-        self.assert_ended()
+        self.assert_stopped()
 
     def test_bounded(self) -> None:
-        """A client that never ends its upload and an upstream that never answers don't hold it up for long."""
+        """An upload that never ends and an upstream that never responds delay the stop by the grace period only."""
         self.start()
         wire = Wire(self.reactor)
         self.ask(post(form("Bo")))
@@ -439,69 +442,69 @@ class StopTests(ServiceCase):
         client = self.connect().send(post()[:-10])
         self.turn()
         self.assertEqual(self.parts.scheduler.worker.in_flight, 1)
-        over = self.stop()
+        stopped = self.stop()
         self.run_for(STOP_GRACE - 0.5)
-        self.assertEqual((over, self.parts.scheduler.worker.in_flight), ([], 1))
+        self.assertEqual((stopped, self.parts.scheduler.worker.in_flight), ([], 1))
         self.run_for(1.5)
-        self.assertEqual((over, self.parts.scheduler.worker.in_flight), ([None], 0))
+        self.assertEqual((stopped, self.parts.scheduler.worker.in_flight), ([None], 0))
         client.leave()
-        self.assert_ended()
+        self.assert_stopped()
 
-    def test_exchange_ends(self) -> None:
-        """An exchange that ends in time is recorded."""
+    def test_upstream_responds_in_time(self) -> None:
+        """A response of the upstream that arrives during the stop is saved."""
         self.start()
         task = self.ask(post()).json["task"]
         wire = Wire(self.reactor)
         wire.connect()
         self.turn()
-        over = self.stop()
-        self.assertEqual(over, [])
+        stopped = self.stop()
+        self.assertEqual(stopped, [])
         wire.receive(b"HTTP/1.1 200 OK\r\nContent-Length: 33\r\n\r\n" + b'{"status":"ready","result":0.25} ')
         self.turn()
         wire.lose(ConnectionRefusedError())
         self.turn()
-        self.assertEqual(over, [None])
-        self.assert_ended()
+        self.assertEqual(stopped, [None])
+        self.assert_stopped()
         with closing(sqlite3.connect(self.folder / "tasks.sqlite")) as connection:
             self.assertEqual(connection.execute("SELECT id, result FROM task").fetchall(), [(task, 0.25)])
 
-    def test_nothing_erased_stays(self) -> None:
-        """The log of the database is emptied, and nothing that was erased is in any file."""
+    def test_erased_names_are_in_no_file(self) -> None:
+        """A stop compacts the database's log, so that an erased name is in no file."""
         self.start()
         task = self.ask(post(form("Secretname"))).json["task"]
         self.assertEqual(self.ask(get(task, "DELETE")).code, 204)
         self.stop()
         self.run_for(STOP_GRACE)
-        self.assert_ended()
+        self.assert_stopped()
         self.assertEqual(self.watch.statements[-1], "PRAGMA wal_checkpoint(TRUNCATE)")
         for path in self.folder.rglob("*"):
             if path.is_file():
                 self.assertNotIn(b"Secretname", path.read_bytes(), path)
 
-    def test_database_in_trouble(self) -> None:
-        """A database that can't be written to doesn't keep it from ending."""
+    def test_compaction_fails(self) -> None:
+        """A database that can't be compacted doesn't prevent the stop."""
         self.start()
         self.watch.fault = fail_on("PRAGMA wal_checkpoint", sqlite_error("SQLITE_BUSY"))
         self.assertEqual(self.stop(), [None])
-        self.assert_ended()
+        self.assert_stopped()
 
 
 class FaultTests(ServiceCase):
-    """A fault of the disk."""
+    """A broken disk."""
 
-    def test_dies(self) -> None:
-        """Nothing more is taken, those who wait are answered, and the end is asked for once, with the reason."""
+    def test_broken_store_shuts_down(self) -> None:
+        """New uploads are refused, long polls get a response, and the shutdown is requested once, with the reason."""
         lines = LogLines.of(self).lines
         self.start()
         task = self.ask(post(form("Bo"))).json["task"]
-        held, idle = self.connect().send(get(task, Prefer="wait=60")), self.connect().send(get(5))
+        waiting, idle = self.connect().send(get(task, Prefer="wait=60")), self.connect().send(get(5))
         self.watch.fault = fail_on("COMMIT", sqlite_error("SQLITE_IOERR_FSYNC"))
         reply = self.ask(post())
         self.assertEqual((reply.code, reply.json["code"]), (503, "storage"))
         why = "the database failed: injected (SQLITE_IOERR_FSYNC)"
         self.assertEqual(self.died, [why])
         self.assertIn(f"{why}; refusing new uploads and shutting down", lines)
-        self.assertEqual((held.reply().code, idle.closed), (202, True))
+        self.assertEqual((waiting.reply().code, idle.closed), (202, True))
         self.assertEqual(self.reactor.events, ["port 8000 closed"])
         self.assertEqual(self.ask(post(form("Cy"))).code, 503)
         self.assertEqual(self.died, [why])
@@ -511,11 +514,11 @@ class FaultTests(ServiceCase):
         self.assertEqual(self.metric("merlind_oldest_unfinished_seconds"), 0)
         self.stop()
         self.run_for(STOP_GRACE + 1)
-        self.assert_ended()
+        self.assert_stopped()
 
 
 class ReadinessTests(ServiceCase):
-    """Whether it is ready, and why not."""
+    """Readiness, and the reasons against it."""
 
     def setUp(self) -> None:
         super().setUp()
@@ -525,31 +528,31 @@ class ReadinessTests(ServiceCase):
         self.watch.fault = lambda sql: None
         self.stop()
         self.run_for(STOP_GRACE + 1)
-        self.assert_ended()
+        self.assert_stopped()
 
     def reasons(self) -> list[str]:
-        """What it says, with the status that goes with it."""
+        """Return the reasons that the readiness page lists; its status code must match them."""
         reply = self.ask_admin("/health/ready")
         reasons: list[str] = reply.json["reasons"]
         self.assertEqual(reply.code, 503 if reasons else 200)
         return reasons
 
     def test_ready(self) -> None:
-        """Nothing is in the way."""
+        """A running service is ready."""
         self.assertEqual(self.reasons(), [])
 
     def test_stopping(self) -> None:
-        """The end has begun."""
+        """It isn't ready while it stops."""
         self.parts.intake.draining = True
         self.assertEqual(self.reasons(), ["stopping"])
 
     def test_database(self) -> None:
-        """It can't be written to."""
+        """It isn't ready while the database can't be written to."""
         self.watch.fault = fail_on("BEGIN", sqlite_error("SQLITE_READONLY", "attempt to write a readonly database"))
         self.assertEqual(self.reasons(), ["storage: attempt to write a readonly database (SQLITE_READONLY)"])
 
     def test_spool(self) -> None:
-        """Nor can the spool."""
+        """It isn't ready while the spool can't be written to."""
 
         def probe(spool: Spool) -> None:
             raise OSError(errno.ENOSPC, "No space left on device")
@@ -558,19 +561,19 @@ class ReadinessTests(ServiceCase):
         self.assertEqual(self.reasons(), ["storage: No space left on device"])
 
     def test_disk_room(self) -> None:
-        """There is too little left of it."""
+        """It isn't ready while the disk is almost full."""
         self.patch(Spool, "free_bytes", lambda spool: -1)
         self.assertEqual(self.reasons(), ["storage: the disk is almost full"])
 
     def test_too_many_tasks(self) -> None:
-        """As many as are allowed."""
+        """It isn't ready at the most unfinished tasks."""
         for name in "ABC":
             self.assertEqual(self.reasons(), [])
             self.ask(post(form(name)))
         self.assertEqual(self.reasons(), ["tasks: there are too many unfinished ones"])
 
-    def test_set_up_wrongly(self) -> None:
-        """The upstream says so."""
+    def test_misconfigured(self) -> None:
+        """It isn't ready while the upstream rejects our requests."""
         wire = Wire(self.reactor)
         self.ask(post())
         wire.connect()
@@ -580,14 +583,14 @@ class ReadinessTests(ServiceCase):
         self.assertEqual(self.reasons(), ["upstream: it rejects our requests (http 401): check --upstream"])
 
     def test_no_progress(self) -> None:
-        """Tasks are due, and no answer was good for a while."""
+        """It isn't ready when tasks are due and the upstream hasn't responded well for a while."""
         self.run_for(STALL + 100)
         self.assertEqual(self.reasons(), [])
         silence = self.silence()
         self.assertEqual(self.reasons(), [f"upstream: no good response for {silence:.0f} s"])
 
     def silence(self) -> float:
-        """Make a task wait for an upstream that can't be reached, and tell for how long nothing good was heard."""
+        """Make a task wait for an unreachable upstream; return the seconds since the last good response."""
         wire, tried = Wire(self.reactor), 0
         for name in "AB":
             self.ask(post(form(name)))
@@ -596,15 +599,15 @@ class ReadinessTests(ServiceCase):
                 tried += 1
                 wire.refuse(ConnectionRefusedError())
             self.run_for(1)
-            self.assertLess(self.parts.clock.now(), 3000, "they are given up before")
+            self.assertLess(self.parts.clock.now(), 3000, "the tasks reach their deadline first")
         return self.parts.clock.now() - self.parts.scheduler.worker.last_progress
 
 
 class MetricsTests(ServiceCase):
-    """What is counted."""
+    """The metrics of the service."""
 
     def test_gauges(self) -> None:
-        """Each tells what it is named after."""
+        """Each metric has the value of what it is named after."""
         self.start()
         self.assertEqual(self.metric("merlind_oldest_unfinished_seconds"), 0)
         self.ask(post())
@@ -633,7 +636,7 @@ class MetricsTests(ServiceCase):
         self.stop()
 
     def test_oldest_unknown(self) -> None:
-        """A database that can't tell just now isn't a fault of the metrics: they tell what they knew last."""
+        """While the database can't be read, the age of the oldest task keeps its last known value."""
         self.start()
         self.ask(post())
         self.run_for(3)
