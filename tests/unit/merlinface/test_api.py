@@ -1,4 +1,4 @@
-"""The stand-in over the wire: bytes into a connection, and what comes back."""
+"""The stand-in's HTTP: the bytes it receives on a connection, and those it sends."""
 
 from io import BytesIO
 from random import Random
@@ -100,7 +100,7 @@ class WireTests(SynchronousTestCase):
         return reply
 
     def lose(self) -> None:
-        """Close the connection as the transport was told to; no timer is left."""
+        """End the connection that the stand-in closed; no timer is left."""
         self.protocol.connectionLost(Failure(ConnectionAborted()))
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
@@ -220,7 +220,7 @@ class WireTests(SynchronousTestCase):
             self.assertEqual(self.send(post(UPLOAD).replace(b"Host: h", b"Host: " + host)).code, 202)
 
     def test_too_large_photo(self) -> None:
-        """A photo that is too large is read to its end and refused; the connection stays usable."""
+        """A photo that is too large is read to its end and rejected; the connection stays usable."""
         self.connect()
         body = form(name_part("Anna"), photo_part(bytes(MAX_PHOTO + 2**20)))
         self.assert_error(self.send(post(body)), 400, "photo is larger than 20 MiB")

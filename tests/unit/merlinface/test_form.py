@@ -1,4 +1,4 @@
-"""The forms that the stand-in takes."""
+"""The forms that the stand-in accepts."""
 
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -24,7 +24,7 @@ def all_ways(body: bytes, content_type: bytes = MULTIPART) -> set[UploadForm | P
 
 
 class FormTests(SynchronousTestCase):
-    """What is accepted as which form, and what is refused."""
+    """What is accepted as which form, and what is rejected."""
 
     def test_upload(self) -> None:
         """A name and a photo, in either order, make an upload."""
@@ -71,13 +71,13 @@ class FormTests(SynchronousTestCase):
             b"multipart/form-data; boundary=",
             b"multipart/form-data; boundary=" + b"B" * 1025,
         ):
-            refused = read_form(UPLOAD, content_type)
-            assert isinstance(refused, tuple)
-            self.assertEqual(refused[0], 400)
-            self.assertIn("malformed form", refused[1])
+            rejected = read_form(UPLOAD, content_type)
+            assert isinstance(rejected, tuple)
+            self.assertEqual(rejected[0], 400)
+            self.assertIn("malformed form", rejected[1])
 
     def test_malformed(self) -> None:
-        """A form that breaks the format is refused, in whatever pieces it comes."""
+        """A form that breaks the format is rejected, in whatever pieces it comes."""
         for body in (
             b"",
             b"\r\n",
@@ -95,12 +95,12 @@ class FormTests(SynchronousTestCase):
             form(part("name", b"Anna", headers="Content-Length: 5\r\n"), photo_part()),
             form(part("name", b"Anna", headers="X: " + "x" * 5000 + "\r\n"), photo_part()),
         ):
-            for refused in all_ways(body):
-                assert isinstance(refused, tuple), body
-                self.assertEqual(refused[0], 400)
-                self.assertIn("malformed form", refused[1])
+            for rejected in all_ways(body):
+                assert isinstance(rejected, tuple), body
+                self.assertEqual(rejected[0], 400)
+                self.assertIn("malformed form", rejected[1])
 
-    def test_refused(self) -> None:
+    def test_rejected_fields(self) -> None:
         """Each rule for the fields has its own error."""
         name, photo, retry_id = name_part("Anna"), photo_part(), part("retry_id", b"id")
         for body, reason in (

@@ -20,8 +20,8 @@ class JobsTests(SynchronousTestCase):
         self.assertEqual(jobs.start(0.5), JobDone(0.5))
         self.assertIsNone(jobs.poll(numbered(1)))
 
-    def test_waits_as_often_as_told(self) -> None:
-        """A job waits as often as it should; its start counts as the first time."""
+    def test_waits_as_often_as_set(self) -> None:
+        """A job waits as often as its setting says; its start counts as the first time."""
         _, jobs = self.jobs(0, 3)
         waiting = JobWaiting(numbered(1))
         self.assertEqual(
@@ -30,7 +30,7 @@ class JobsTests(SynchronousTestCase):
         )
 
     def test_not_finished_before_the_delay(self) -> None:
-        """A job is not finished before its delay is over."""
+        """A job doesn't finish before its delay has passed."""
         clock, jobs = self.jobs(3, 0)
         self.assertEqual(jobs.start(0.5), JobWaiting(numbered(1)))
         clock.advance(2.75)
@@ -39,7 +39,7 @@ class JobsTests(SynchronousTestCase):
         self.assertEqual(jobs.poll(numbered(1)), JobDone(0.5))
 
     def test_delay_and_waits_both_count(self) -> None:
-        """Nor before it waited as often as it should."""
+        """A job whose delay has passed still waits as often as its setting says."""
         clock, jobs = self.jobs(3, 2)
         jobs.start(0.5)
         clock.advance(60)

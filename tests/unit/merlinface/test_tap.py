@@ -84,7 +84,7 @@ class ServiceTests(SynchronousTestCase):
         self.assertIs(merlinface_plugin.merlinface.makeService, tap.makeService)
 
     def test_listens(self) -> None:
-        """The service listens where it was told to, and responds by its settings."""
+        """The service listens on its --listen endpoint, and responds by its settings."""
         reactor = MemoryReactorClock()
         service = tap.makeService(
             self.options("--listen=tcp:4711:interface=127.0.0.1", "--delay=0", "--waits=0"), reactor
