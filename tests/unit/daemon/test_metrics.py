@@ -45,7 +45,7 @@ class MetricsTests(SynchronousTestCase):
             self.metrics.request(method, 200)
         self.assertEqual(len(self.lines("merlind_http_requests_total")), 5)
 
-    def test_exchanges(self) -> None:
+    def test_upstream_requests(self) -> None:
         """Requests to the upstream are counted by kind and outcome, and timed by kind."""
         for kind, outcome, seconds in (("poll", "done", 0.5), ("poll", "wait", 0.25), ("upload", "done", 7.0)):
             self.metrics.upstream_request(kind, outcome, seconds)
