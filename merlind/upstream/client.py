@@ -4,6 +4,7 @@ Whether and when to try again is the scheduler's decision.
 """
 
 import secrets
+from http.cookiejar import CookieJar
 
 from hyperlink import EncodedURL
 from treq.client import HTTPClient
@@ -55,6 +56,7 @@ class MerlinfaceClient:
         self._agent = agent
         self._treq = HTTPClient(agent)
         self._url = EncodedURL.from_text(agent.url)
+        self._no_cookies = CookieJar()  # given one, treq makes none for each request
         self._photos = photos
         self._metrics = metrics
         self._timeout = timeout
@@ -110,7 +112,14 @@ class MerlinfaceClient:
             return TransientError("too few open files")
         with photo:
             form = upload_form(self._boundary, task.name, photo, task.photo)
-            sent = self._treq.post(self._url, data=form, headers=self._headers, allow_redirects=False, unbuffered=True)
+            sent = self._treq.post(
+                self._url,
+                data=form,
+                headers=self._headers,
+                cookies=self._no_cookies,
+                allow_redirects=False,
+                unbuffered=True,
+            )
             response = await sent.addTimeout(self._timeout, self._reactor)
         body = await response.content()
         retry_after = response.headers.getRawHeaders(b"Retry-After", [None])[0]
