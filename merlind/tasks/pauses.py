@@ -1,8 +1,23 @@
-"""Pauses in coroutines, which end when merlind stops."""
+"""Coroutines that run on their own, and their pauses, which end when merlind stops."""
+
+from collections.abc import Coroutine
+from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+
+def run(work: Coroutine[Any, Any, None], log: Logger) -> None:
+    """Run a coroutine on its own; log the error that ends it, unless it was cancelled."""
+
+    def ended(failure: Failure) -> None:
+        if not failure.check(CancelledError):
+            log.failure("unexpected error", failure=failure)
+
+    Deferred.fromCoroutine(work).addErrback(ended)
 
 
 class Pauses:

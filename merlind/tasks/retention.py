@@ -3,13 +3,11 @@
 from collections.abc import Iterator
 from itertools import islice
 
-from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
-from twisted.python.failure import Failure
 
 from merlind.core.interfaces import PhotoStore, ServiceTime, StoreBroken, StoreUnavailable, TaskStore
-from merlind.tasks.pauses import Pauses
+from merlind.tasks.pauses import Pauses, run
 from merlind.tasks.results import Results
 
 LONGEST_PAUSE = 3600.0
@@ -50,7 +48,7 @@ class Retention:
     def start(self) -> None:
         """Sweep the photos once, and the results again and again."""
         for work in (self._sweep_photos(self._photos.stored()), self._sweep_results()):
-            Deferred.fromCoroutine(work).addErrback(self._unexpected)
+            run(work, self._log)
 
     def stop(self) -> None:
         """Start no more sweeps."""
@@ -87,7 +85,3 @@ class Retention:
         if deleted:
             self._log.info("{count} expired tasks deleted", count=deleted)
             await self._store.compact()
-
-    def _unexpected(self, failure: Failure) -> None:
-        if not failure.check(CancelledError):
-            self._log.failure("unexpected error in retention", failure=failure)

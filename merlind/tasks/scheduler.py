@@ -3,15 +3,14 @@
 import math
 from collections.abc import Callable
 
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
-from twisted.python.failure import Failure
 
 from merlind.core.breaker import Breaker
 from merlind.core.interfaces import ServiceTime, StoreBroken, StoreUnavailable, TaskStore, Upstream
 from merlind.core.task import Policy, Task, miss_deadline
-from merlind.tasks.pauses import Pauses
+from merlind.tasks.pauses import Pauses, run
 from merlind.tasks.queue import TICK, TaskQueue
 from merlind.tasks.worker import SAVE_RETRY, Worker
 
@@ -120,7 +119,7 @@ class Scheduler:
     def _load(self) -> None:
         if self._running and not self._loading and self._queue.room():
             self._loading = True
-            Deferred.fromCoroutine(self._load_pages()).addErrback(self._unexpected)
+            run(self._load_pages(), self._log)
 
     async def _load_pages(self) -> None:
         """Load tasks from the store until memory is half full or the store has no more."""
@@ -140,7 +139,3 @@ class Scheduler:
                     await self._pauses.wait(LOAD_PAUSE)
         finally:
             self._loading = False
-
-    def _unexpected(self, failure: Failure) -> None:
-        if not failure.check(CancelledError):
-            self._log.failure("unexpected error in loading tasks", failure=failure)

@@ -6,13 +6,12 @@ from typing import Any, TypeVar
 from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
-from twisted.python.failure import Failure
 
 from merlind.core.breaker import Breaker
 from merlind.core.interfaces import PhotoMissing, ServiceTime, StoreBroken, StoreUnavailable, TaskStore, Upstream
 from merlind.core.outcome import Outcome, TaskError, TransientError
 from merlind.core.task import Policy, Task, advance, fail
-from merlind.tasks.pauses import Pauses
+from merlind.tasks.pauses import Pauses, run
 from merlind.tasks.queue import TaskQueue
 
 T = TypeVar("T")
@@ -68,11 +67,7 @@ class Worker:
 
     def run(self, work: Coroutine[Any, Any, None]) -> None:
         """Run ``attempt`` or ``finish`` on its own."""
-        Deferred.fromCoroutine(work).addErrback(self._unexpected)
-
-    def _unexpected(self, failure: Failure) -> None:
-        if not failure.check(CancelledError):
-            self._log.failure("unexpected error in an attempt", failure=failure)
+        run(work, self._log)
 
     async def attempt(self, task: Task) -> None:
         """Send one request for a task, and apply what came back."""
