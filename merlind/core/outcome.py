@@ -1,6 +1,7 @@
 """What one request to the upstream came to: the values that decide what a task becomes."""
 
 from dataclasses import dataclass
+from enum import StrEnum
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,17 +42,24 @@ class HandleExpired:
     """The upstream no longer knows the retry_id."""
 
 
+class Fault(StrEnum):
+    """What a transient error points at: the one response, an upstream that is away or overloaded, or our settings."""
+
+    RESPONSE = "response"
+    UNAVAILABLE = "unavailable"
+    MISCONFIGURED = "misconfigured"
+
+
 @dataclass(frozen=True, slots=True)
 class TransientError:
     """The request failed in a way that may pass; ``reason`` names it for logs and metrics.
 
-    ``retry_after`` is how long the upstream asked us to wait, in seconds. ``misconfigured`` says that the fault is
-    probably in our own settings.
+    ``retry_after`` is how long the upstream asked us to wait, in seconds.
     """
 
     reason: str
     retry_after: float = 0.0
-    misconfigured: bool = False
+    fault: Fault = Fault.RESPONSE
 
 
 Outcome = Scored | Pending | Rejected | HandleExpired | TransientError

@@ -9,7 +9,7 @@ from twisted.logger import Logger
 
 from merlind.core.breaker import Breaker
 from merlind.core.interfaces import PhotoMissing, ServiceTime, StoreBroken, StoreUnavailable, TaskStore, Upstream
-from merlind.core.outcome import Outcome, TaskError, TransientError
+from merlind.core.outcome import Fault, Outcome, TaskError, TransientError
 from merlind.core.task import Policy, Task, advance, fail
 from merlind.tasks.pauses import Pauses, run
 from merlind.tasks.queue import TaskQueue
@@ -114,7 +114,7 @@ class Worker:
             self.last_progress = now
             return
         self._breaker.failure(now, outcome.retry_after)
-        if outcome.misconfigured:
+        if outcome.fault is Fault.MISCONFIGURED:
             self.misconfigured = outcome.reason
             self._log.error(
                 "task {task}: the upstream rejects our requests ({why}): check --upstream",

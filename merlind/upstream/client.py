@@ -14,7 +14,7 @@ from twisted.logger import Logger
 from twisted.web.http_headers import Headers
 
 from merlind.core.interfaces import PhotoMissing, PhotoStore
-from merlind.core.outcome import HandleExpired, Outcome, Pending, Rejected, Scored, TransientError
+from merlind.core.outcome import Fault, HandleExpired, Outcome, Pending, Rejected, Scored, TransientError
 from merlind.core.task import Task
 from merlind.daemon.clock import ServiceClock
 from merlind.daemon.metrics import Metrics
@@ -91,7 +91,7 @@ class MerlinfaceClient:
             label = "photo_missing"
             raise
         except (TimeoutError, NoConnection, OutcomeUnknown, BadResponse) as error:
-            outcome = TransientError(_reason(error))
+            outcome = TransientError(_reason(error), fault=Fault.UNAVAILABLE)
             label = _LABELS[TransientError]
             self._log.debug("{kind} failed: {reason}", kind=kind, reason=outcome.reason)
         finally:

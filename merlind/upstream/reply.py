@@ -11,7 +11,7 @@ from datetime import UTC
 from email.utils import parsedate_to_datetime
 from typing import Any
 
-from merlind.core.outcome import HandleExpired, Outcome, Pending, Rejected, Scored, TaskError, TransientError
+from merlind.core.outcome import Fault, HandleExpired, Outcome, Pending, Rejected, Scored, TaskError, TransientError
 
 MAX_RETRY_ID = 512
 """The longest retry_id that is accepted, in characters."""
@@ -27,6 +27,7 @@ _RETRY_ID = re.compile(rf"[\x21-\x7e]{{1,{MAX_RETRY_ID}}}")
 _REJECTIONS = frozenset({400, 413, 415, 422})
 _EXPIRIES = frozenset({404, 410})
 _MISCONFIGURATIONS = frozenset({401, 403, 404, 405, 410})
+_UNAVAILABLE = frozenset({408, 425, 429, 502, 503, 504})
 
 
 class _NotStrict(ValueError):
@@ -45,7 +46,13 @@ def interpret(polled: bool, status: int, body: bytes, retry_after: str | None, w
         return Rejected(TaskError(f"upstream_{status}", _detail(_object(body)) or f"the upstream answered {status}"))
     if polled and status in _EXPIRIES:
         return HandleExpired()
-    return TransientError(f"http {status}", after, misconfigured=status in _MISCONFIGURATIONS)
+    return TransientError(f"http {status}", after, _fault(status))
+
+
+def _fault(status: int) -> Fault:
+    if status in _MISCONFIGURATIONS:
+        return Fault.MISCONFIGURED
+    return Fault.UNAVAILABLE if status in _UNAVAILABLE else Fault.RESPONSE
 
 
 def _interpret_body(polled: bool, body: bytes, after: float) -> Outcome:

@@ -28,6 +28,8 @@ class ParsedRequest(Protocol):
     query: bytes
     """The part of the target behind the question mark, not decoded."""
     requestHeaders: Headers
+    client: str
+    """Who asks, for the limits by client: an address, or a network."""
 
     def getHeader(self, key: bytes) -> bytes | None:
         """Return a header's value, the last one if it was sent more than once."""

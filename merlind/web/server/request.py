@@ -17,6 +17,8 @@ class EdgeRequest(Request):
     channel: EdgeChannel
     query = b""
     receiver: BodyReceiver | None = None
+    client = ""
+    """Who asks, for the limits by client: an address, or a network."""
     began = 0.0
     """When the headers were in, in the reactor's seconds."""
 
@@ -28,6 +30,7 @@ class EdgeRequest(Request):
         self.began = self.channel.site.reactor.seconds()
         self.method, self.uri, self.clientproto = method, target, version
         self.path, _, self.query = target.partition(b"?")
+        self.client = getattr(self.channel.getPeer(), "host", "")
         self.receiver = self.channel.site.entry.open_body(self, length)
 
     def gotLength(self, length: int | None) -> None:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from merlind.core.backoff import BACKOFF_CAP, backoff
-from merlind.core.outcome import HandleExpired, Outcome, Pending, Rejected, Scored, TaskError, TransientError
+from merlind.core.outcome import Fault, HandleExpired, Outcome, Pending, Rejected, Scored, TaskError, TransientError
 from merlind.core.task import Policy, State, Task, advance, fail, miss_deadline, restart
 from merlind.upstream.reply import MAX_RETRY_AFTER
 from tests.unit.support import make_task
@@ -59,7 +59,11 @@ class AdvanceTests(SynchronousTestCase):
             (poll, TransientError("x"), {"attempts": 3, "last_error": "x", "due": NOW + 8}),
             (poll, TransientError("x", retry_after=3.0), {"attempts": 3, "last_error": "x", "due": NOW + 8}),
             (poll, TransientError("x", retry_after=30.0), {"attempts": 3, "last_error": "x", "due": NOW + 30}),
-            (upload, TransientError("x", misconfigured=True), {"attempts": 3, "last_error": "x", "due": NOW + 8}),
+            (
+                upload,
+                TransientError("x", fault=Fault.MISCONFIGURED),
+                {"attempts": 3, "last_error": "x", "due": NOW + 8},
+            ),
         ):
             self.assertEqual(advance(task, outcome, NOW, WALL, POLICY), replace(task, **changes), (task.state, outcome))
 

@@ -18,7 +18,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from merlind.core.breaker import THRESHOLD, BreakerState
 from merlind.core.interfaces import PhotoMissing
-from merlind.core.outcome import HandleExpired, Outcome, Pending, Rejected, Scored, TaskError, TransientError
+from merlind.core.outcome import Fault, HandleExpired, Outcome, Pending, Rejected, Scored, TaskError, TransientError
 from merlind.core.task import State, Task
 from merlind.tasks import scheduler as scheduler_module
 from merlind.tasks.queue import TICK
@@ -566,7 +566,7 @@ class BreakerTests(SchedulerCase):
         """A misconfiguration is reported until the upstream responds well; the task is kept."""
         self.make()
         task = self.core.submit()
-        self.upstream.one.respond(TransientError("http 401", misconfigured=True))
+        self.upstream.one.respond(TransientError("http 401", fault=Fault.MISCONFIGURED))
         self.assertEqual(self.core.worker.misconfigured, "http 401")
         self.run_for(2)
         self.upstream.one.respond(TransientError("http 503"))

@@ -14,7 +14,7 @@ from twisted.logger import capturedLogs
 from twisted.trial.unittest import SynchronousTestCase
 
 from merlind.core.interfaces import PhotoMissing
-from merlind.core.outcome import HandleExpired, Outcome, Pending, Rejected, Scored, TaskError, TransientError
+from merlind.core.outcome import Fault, HandleExpired, Outcome, Pending, Rejected, Scored, TaskError, TransientError
 from merlind.core.task import State, Task
 from merlind.daemon.metrics import Metrics
 from merlind.upstream.agent import KeepAliveAgent
@@ -247,7 +247,7 @@ class OutcomeTests(ClientCase):
 
     def test_responses(self) -> None:
         """Responses mean what reply.py says, which is told whether they are to a poll."""
-        misconfigured = TransientError("http 404", misconfigured=True)
+        misconfigured = TransientError("http 404", fault=Fault.MISCONFIGURED)
         wait = b'{"status":"wait","result":null,"retry_id":"x"}'
         for upload in (False, True):
             for received, outcome in (

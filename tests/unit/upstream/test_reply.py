@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from merlind.core.outcome import HandleExpired, Outcome, Pending, Rejected, Scored, TaskError, TransientError
+from merlind.core.outcome import Fault, HandleExpired, Outcome, Pending, Rejected, Scored, TaskError, TransientError
 from merlind.upstream.reply import MAX_DETAIL, MAX_RETRY_AFTER, MAX_RETRY_ID, interpret, parse_retry_after
 from tests.unit.support import EPOCH
 
@@ -180,11 +180,13 @@ class StatusTests(SynchronousTestCase):
         for status in (401, 403, 404, 405, 410):
             self.assertEqual(
                 means(ready("0.5"), status, retry_after="5"),
-                TransientError(f"http {status}", 5.0, misconfigured=True),
+                TransientError(f"http {status}", 5.0, fault=Fault.MISCONFIGURED),
                 status,
             )
         for status in (401, 403, 405):
-            self.assertEqual(means(b"", status, polled=True), TransientError(f"http {status}", misconfigured=True))
+            self.assertEqual(
+                means(b"", status, polled=True), TransientError(f"http {status}", fault=Fault.MISCONFIGURED)
+            )
 
     def test_theirs(self) -> None:
         """Everything else is a transient error of theirs, redirects among it, whatever the body."""
