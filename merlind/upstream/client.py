@@ -91,7 +91,8 @@ class MerlinfaceClient:
             label = "photo_missing"
             raise
         except (TimeoutError, NoConnection, OutcomeUnknown, BadResponse) as error:
-            outcome = TransientError(_reason(error), fault=Fault.UNAVAILABLE)
+            fault = Fault.RESPONSE if isinstance(error, BadResponse) else Fault.UNAVAILABLE
+            outcome = TransientError(_reason(error), fault=fault)
             label = _LABELS[TransientError]
             self._log.debug("{kind} failed: {reason}", kind=kind, reason=outcome.reason)
         finally:
@@ -109,7 +110,7 @@ class MerlinfaceClient:
         try:
             photo = self._photos.open(task)
         except OSError:
-            return TransientError("too few open files")
+            return TransientError("too few open files", fault=Fault.UNAVAILABLE)
         with photo:
             form = upload_form(self._boundary, task.name, photo, task.photo)
             sent = self._treq.post(

@@ -24,6 +24,7 @@ from tests.unit.support import JPEG, PHOTO, Core, Wire, failing, make_task, open
 
 TIMEOUT = 30.0
 READY = b'{"status":"ready","result":0.83}'
+LOST = TransientError("connection lost, outcome unknown", fault=Fault.UNAVAILABLE)
 LARGE = bytes(range(256)) * 4096
 """A photo of a megabyte: more than one piece."""
 
@@ -253,7 +254,7 @@ class OutcomeTests(ClientCase):
             for received, outcome in (
                 (response(), Scored(0.83)),
                 (response(wait, b"202 Accepted", b"Retry-After: 9\r\n"), Pending("x", 9.0)),
-                (response(b"", b"503 Busy", b"Retry-After: 9\r\n"), TransientError("http 503", 9.0)),
+                (response(b"", b"503 Busy", b"Retry-After: 9\r\n"), TransientError("http 503", 9.0, Fault.UNAVAILABLE)),
                 (response(b"", b"422 No"), Rejected(TaskError("upstream_422", "the upstream answered 422"))),
                 (
                     response(b"", b"404 No"),
@@ -267,7 +268,8 @@ class OutcomeTests(ClientCase):
         """A date is read by the wall clock."""
         self.core.epoch = 1_800_000_000.0
         date = b"Retry-After: Fri, 15 Jan 2027 08:00:30 GMT\r\n"
-        self.assertEqual(self.outcome(response(b"", b"503 Busy", date)), TransientError("http 503", 30.0))
+        outcome = TransientError("http 503", 30.0, Fault.UNAVAILABLE)
+        self.assertEqual(self.outcome(response(b"", b"503 Busy", date)), outcome)
 
     def test_redirect(self) -> None:
         """It is not followed."""
@@ -324,7 +326,7 @@ class OutcomeTests(ClientCase):
                 self.wire.connect()
                 self.wire.receive(received)
                 self.wire.lose(ConnectionLost())
-                self.assertEqual(self.successResultOf(d), TransientError("connection lost, outcome unknown"))
+                self.assertEqual(self.successResultOf(d), LOST)
 
     def test_without_length(self) -> None:
         """Where the response has no length, strict JSON shows whether it is whole."""
@@ -342,7 +344,8 @@ class OutcomeTests(ClientCase):
                 d = self.upload(self.task()) if upload else self.poll()
                 self.wire.refuse(error)
                 self.reactor.run_for(1)
-                self.assertEqual(self.successResultOf(d), TransientError(f"no connection: {type(error).__name__}"))
+                outcome = TransientError(f"no connection: {type(error).__name__}", fault=Fault.UNAVAILABLE)
+                self.assertEqual(self.successResultOf(d), outcome)
 
     def test_refused_while_sending(self) -> None:
         """A response that comes before the whole photo has gone out counts."""
@@ -362,7 +365,7 @@ class DeadlineTests(ClientCase):
         self.reactor.run_for(left - 0.25)
         self.assertNoResult(d)
         self.reactor.run_for(0.25)
-        self.assertEqual(self.successResultOf(d), TransientError("timed out"))
+        self.assertEqual(self.successResultOf(d), TransientError("timed out", fault=Fault.UNAVAILABLE))
 
     def test_silent(self) -> None:
         """An upstream that takes everything and says nothing."""
@@ -454,7 +457,8 @@ class PhotoTests(ClientCase):
         task = self.task()
         for number in (errno.EMFILE, errno.ENFILE):
             self.patch(builtins, "open", failing(number))
-            self.assertEqual(self.successResultOf(self.upload(task)), TransientError("too few open files"))
+            outcome = TransientError("too few open files", fault=Fault.UNAVAILABLE)
+            self.assertEqual(self.successResultOf(self.upload(task)), outcome)
         self.patch(builtins, "open", failing(errno.EIO))
         self.failureResultOf(self.upload(task), PhotoMissing)
         self.assertEqual(self.reactor.tcpClients, [])

@@ -188,12 +188,14 @@ class StatusTests(SynchronousTestCase):
                 means(b"", status, polled=True), TransientError(f"http {status}", fault=Fault.MISCONFIGURED)
             )
 
-    def test_theirs(self) -> None:
-        """Everything else is a transient error of theirs, redirects among it, whatever the body."""
-        for status in (100, 199, 300, 301, 302, 307, 402, 406, 408, 418, 425, 429, 500, 501, 502, 503, 504, 599, 999):
+    def test_unavailable(self) -> None:
+        """Statuses of an upstream that is away or overloaded are told from those of a response that can't be used."""
+        unavailable = dict.fromkeys((408, 425, 429, 502, 503, 504), Fault.UNAVAILABLE)
+        unusable = dict.fromkeys((100, 199, 300, 301, 302, 307, 402, 406, 418, 500, 501, 505, 599, 999), Fault.RESPONSE)
+        for status, fault in (unavailable | unusable).items():
             for polled in (False, True):
                 outcome = means(ready("0.5"), status, polled, "5")
-                self.assertEqual(outcome, TransientError(f"http {status}", 5.0), status)
+                self.assertEqual(outcome, TransientError(f"http {status}", 5.0, fault), status)
 
 
 class GarbageTests(SynchronousTestCase):
