@@ -19,6 +19,7 @@ setup(
     packages=find_namespace_packages(include=["merlind", "merlind.*", "twisted.plugins"]),
     package_data={"merlind": ["py.typed"], "merlind.storage.sqlite": ["schema/*.sql"], "merlind.web": ["page/*"]},
     install_requires=[
+        "httptools>=0.8",
         "hyperlink>=21.0",
         "klein>=24.8",
         "multipart>=1.3.1",

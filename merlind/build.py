@@ -101,8 +101,8 @@ def build(
     # The public listener.
     status = StatusResponses(results, settings.poll_interval)
     routes = Routes(reactor, intake, results, eraser, metrics, status)
-    entry = EntryPoint(intake, status, settings.max_photo_bytes, routes.app.resource())
-    site = EdgeSite(reactor, entry, metrics, settings.max_connections, settings.min_rate)
+    entry = EntryPoint(intake, status, settings.max_photo_bytes, routes.respond)
+    site = EdgeSite(reactor, entry, metrics, settings.max_connections, settings.min_rate, settings.upload_timeout)
 
     # The admin listener.
     health = Health(clock, store, photos, counts, intake, queue, scheduler.worker, settings)

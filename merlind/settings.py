@@ -47,6 +47,8 @@ class Settings:
     """The most bytes of all active uploads together."""
     min_rate: int
     """The slowest that a body may come in, in bytes a second."""
+    upload_timeout: float
+    """The longest that a body may take to come in, in seconds, however fast it is."""
     min_free_bytes: int
     """The room to leave on the disk, in bytes."""
 

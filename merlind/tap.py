@@ -63,6 +63,7 @@ class Options(EnvironmentOptions):
         Option("max-uploads", "512", "The most active uploads; past it, 503.", count(1)),
         Option("max-upload-bytes", "1073741824", "The most bytes of all active uploads; past it, 503.", count(1)),
         Option("min-rate", "8192", "The slowest that a body may come in, in bytes a second.", count(1)),
+        Option("upload-timeout", "900", "Seconds that a body may take to come in, however fast it is.", seconds(1)),
         Option("min-free-bytes", "268435456", "The room to leave on the disk, in bytes; below it, 503.", count(0)),
         Option(
             "admin",

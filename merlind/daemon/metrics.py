@@ -33,16 +33,13 @@ class Metrics:
         )
         # prometheus_client takes longer to find the child of some labels than to count in it.
         self._upstream_children: dict[tuple[str, str], tuple[Counter, Histogram]] = {}
-        self._request_children: dict[tuple[bytes, int], Counter] = {}
+        self._request_children: dict[tuple[str, int], Counter] = {}
 
-    def request(self, method: bytes, code: int) -> None:
-        """Count a response. Unknown methods share one label: a client could make up endless ones."""
+    def request(self, method: str, code: int) -> None:
+        """Count a response. ``method`` must be one of a few: a client could make up endless ones."""
         child = self._request_children.get((method, code))
         if child is None:
-            known = method if method in {b"GET", b"HEAD", b"POST", b"DELETE", b"OPTIONS"} else b"other"
-            child = self._requests.labels(known.decode(), str(code))
-            if known == method:
-                self._request_children[method, code] = child
+            child = self._request_children[method, code] = self._requests.labels(method, str(code))
         child.inc()
 
     def upstream_request(self, kind: str, outcome: str, seconds: float) -> None:

@@ -2,17 +2,16 @@
 
 import re
 from importlib.resources import files
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 from urllib.parse import parse_qsl
 
 from klein import Klein
-from twisted.internet.defer import Deferred, ensureDeferred
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
-from werkzeug.exceptions import MethodNotAllowed, NotFound
 from werkzeug.http import parse_accept_header
 
-from merlind.core.interfaces import StoreBroken, StoreUnavailable, Submission
+from merlind.core.interfaces import Submission
 from merlind.core.task import Task
 from merlind.daemon.metrics import Metrics
 from merlind.tasks.eraser import Eraser
@@ -20,7 +19,7 @@ from merlind.tasks.intake import Intake
 from merlind.tasks.results import Results, Status
 from merlind.web.entry import no_storage
 from merlind.web.response import ALLOW, NOT_ALLOWED, HTTPError, Response, json_response, problem
-from merlind.web.server.request import EdgeRequest
+from merlind.web.server.interfaces import HandledRequest
 from merlind.web.status import ANONYMOUS, NOT_FOUND, StatusResponses
 from merlind.web.upload import PhotoForm
 
@@ -42,6 +41,7 @@ PAGE = Response(
 )  # fmt: skip
 """The page for people."""
 
+_NO_SUCH_PATH = problem(404, "not_found", "there is nothing here")
 _OPTIONS = Response(204, headers=((b"Allow", ALLOW),))
 _TASK_ID = re.compile(r"[0-9]{1,16}", re.ASCII)
 # RFC 7240, section 2, as far as it concerns the one preference that we know.
@@ -68,25 +68,38 @@ class Routes:
         self._eraser = eraser
         self._metrics = metrics
         self._status = status
+        # All paths are fixed, so this table stands in for Klein's matcher, which leaves garbage behind each request.
+        self._endpoints = {
+            (rule.rule.encode("ascii"), method.encode("ascii")): rule.endpoint
+            for rule in self.app.url_map.iter_rules()
+            for method in rule.methods or ()
+        }
+        self._paths = {path for path, _ in self._endpoints}
 
-    @app.route("/", methods=["POST"])
-    async def submit(self, request: EdgeRequest) -> None:
+    def respond(self, request: HandledRequest) -> "Response | Deferred[Response]":
+        """Route a request, and return its response, or what fires with it."""
+        head = request.head
+        endpoint = self._endpoints.get((head.path, head.method))
+        if endpoint is None:
+            return NOT_ALLOWED if head.path in self._paths else _NO_SUCH_PATH
+        response: Any = self.app.execute_endpoint(endpoint, cast(Any, request))
+        return response.addErrback(_refuse) if isinstance(response, Deferred) else response
+
+    @app.route("/", methods=["POST"])  # type: ignore[type-var]
+    async def submit(self, request: HandledRequest) -> Response:
         """Accept a name and a photo: respond when the task is durable, or finished if the client waits for that."""
         form = request.receiver
-        if not isinstance(form, PhotoForm):
-            # Klein takes other spellings, such as //, for / too; the entry point opened no form for them.
-            raise NotFound
+        assert isinstance(form, PhotoForm), "the entry point opens one for each POST here"
         name, photo, media_type = form.finish()
         request.receiver = None
         began = self._reactor.seconds()
-        # Klein cancels this coroutine when the client goes away, but the commit must not be cancelled.
-        task = await _shielded(ensureDeferred(self._intake.submit(Submission(ANONYMOUS, name, photo, media_type))))
+        task = await self._intake.submit(Submission(ANONYMOUS, name, photo, media_type))
         self._metrics.accept_seconds.observe(self._reactor.seconds() - began)
         status: Status | None = Status(task.user, task.result, task.error)
         wait = _preferred_wait(request)
         if wait is not None and not task.finished:
-            status = await self._wait_until_finished(task.id, wait)
-        request.send(_with_wait(self._received(task, status), wait))
+            status = await self._wait_until_finished(request, task.id, wait)
+        return _with_wait(self._received(task, status), wait)
 
     def _received(self, task: Task, status: Status | None) -> Response:
         link = b"/?task_id=%d" % task.id
@@ -96,68 +109,44 @@ class Routes:
         body = {"status": "received", "task": task.id, "result": None}
         return json_response(202, body, (b"Location", link), self._status.again)
 
-    @app.route("/", methods=["GET", "HEAD"])
-    async def show(self, request: EdgeRequest) -> None:
+    @app.route("/", methods=["GET", "HEAD"])  # type: ignore[type-var]
+    async def show(self, request: HandledRequest) -> Response:
         """Show how a task stands, once it is finished if the client waits for that; or the page for people."""
         if _wants_page(request):
-            request.send(PAGE)
-            return
-        task_id = _task_id(request.query)
-        status = await _shielded(self._status.find(ANONYMOUS, task_id))
+            return PAGE
+        task_id = _task_id(request.head.query)
+        status = await self._status.find(ANONYMOUS, task_id)
         wait = _preferred_wait(request)
         if wait is not None and status is not None and not status.finished:
-            status = await self._wait_until_finished(task_id, wait)
-        request.send(_with_wait(self._status.respond(status), wait))
+            status = await self._wait_until_finished(request, task_id, wait)
+        return _with_wait(self._status.respond(status), wait)
 
-    @app.route("/", methods=["DELETE"])
-    async def erase(self, request: EdgeRequest) -> None:
+    @app.route("/", methods=["DELETE"])  # type: ignore[type-var]
+    async def erase(self, request: HandledRequest) -> Response:
         """Cancel a task, and erase its photo, name and result."""
-        found = await _shielded(ensureDeferred(self._eraser.erase(ANONYMOUS, _task_id(request.query))))
-        request.send(Response(204) if found else NOT_FOUND)
+        found = await self._eraser.erase(ANONYMOUS, _task_id(request.head.query))
+        return Response(204) if found else NOT_FOUND
 
-    @app.route("/", methods=["OPTIONS"])
-    def options(self, request: EdgeRequest) -> None:
+    @app.route("/", methods=["OPTIONS"])  # type: ignore[type-var]
+    def options(self, request: HandledRequest) -> Response:
         """List the methods (RFC 9110, section 9.3.7)."""
-        request.send(_OPTIONS)
+        return _OPTIONS
 
-    async def _wait_until_finished(self, task_id: int, seconds: int) -> Status | None:
-        """Return a task's status when it is finished or erased, when merlind stops, or after ``seconds``."""
+    async def _wait_until_finished(self, request: HandledRequest, task_id: int, seconds: int) -> Status | None:
+        """Return a task's status when it is finished or erased, when client or merlind goes, or after ``seconds``."""
         waiter = self._results.wait(task_id)
-        await waiter.addTimeout(seconds, self._reactor, onTimeoutCancel=lambda result, timeout: None)
-        return await _shielded(self._status.find(ANONYMOUS, task_id))
-
-    @app.handle_errors(HTTPError)
-    def refuse(self, request: Any, failure: Failure) -> None:
-        """Respond to a request that a handler refused."""
-        assert isinstance(failure.value, HTTPError), "Klein calls this for no other type"
-        request.send(failure.value.response)
-
-    @app.handle_errors(StoreUnavailable, StoreBroken, OSError)
-    def no_storage(self, request: Any, failure: Failure) -> None:
-        """Respond 503: the disk failed."""
-        request.send(no_storage(failure))
-
-    @app.handle_errors(NotFound)
-    def no_such_path(self, request: Any, failure: Failure) -> None:
-        """Respond 404: there is one entry point only."""
-        request.send(problem(404, "not_found", "there is nothing here"))
-
-    @app.handle_errors(MethodNotAllowed)
-    def no_such_method(self, request: Any, failure: Failure) -> None:
-        """Respond 405."""
-        request.send(NOT_ALLOWED)
+        request.on_gone = waiter.cancel
+        await waiter.addTimeout(seconds, self._reactor, onTimeoutCancel=_stop_waiting).addErrback(_stop_waiting)
+        return await self._status.find(ANONYMOUS, task_id)
 
 
-def _shielded(d: "Deferred[T]") -> "Deferred[T]":
-    """Return a Deferred that fires as ``d`` does, and whose cancellation doesn't cancel ``d``."""
-    shield: Deferred[T] = Deferred()
+def _stop_waiting(failure: Any, timeout: float = 0) -> None:
+    """Go on: the time is up, or the client has gone."""
 
-    def pass_on(result: "T | Failure") -> None:
-        if not shield.called:
-            shield.callback(result)
 
-    d.addBoth(pass_on)
-    return shield
+def _refuse(failure: Failure) -> Any:
+    """Return the response to a request that a handler refused, or that the disk made fail; or any other failure."""
+    return failure.value.response if isinstance(failure.value, HTTPError) else no_storage(failure)
 
 
 def _task_id(query: bytes) -> int:
@@ -172,9 +161,9 @@ def _task_id(query: bytes) -> int:
     return int(values[0])
 
 
-def _preferred_wait(request: EdgeRequest) -> int | None:
+def _preferred_wait(request: HandledRequest) -> int | None:
     """Return how long the client wants to wait, in seconds, at most MAX_WAIT (RFC 7240, section 4.3); or None."""
-    for line in request.requestHeaders.getRawHeaders(b"Prefer", []):
+    for line in request.head.get_all(b"prefer"):
         for preference in line.split(b","):
             if found := _WAIT.fullmatch(preference):
                 return min(int(found[1]), MAX_WAIT)
@@ -186,11 +175,11 @@ def _with_wait(response: Response, wait: int | None) -> Response:
     return response if wait is None else response.with_header(b"Preference-Applied", b"wait=%d" % wait)
 
 
-def _wants_page(request: EdgeRequest) -> bool:
+def _wants_page(request: HandledRequest) -> bool:
     """Whether to send the page: the client asks for no task, and prefers text/html to JSON or likes both the same."""
-    if b"task_id" in request.query:
+    if b"task_id" in request.head.query:
         return False
-    accept = parse_accept_header((request.getHeader(b"Accept") or b"").decode("latin-1"))
+    accept = parse_accept_header((request.head.get(b"accept") or b"").decode("latin-1"))
     # Wildcards don't count: curl sends */*. Highest quality comes first, and should win.
     quality = {media_type.partition(";")[0].lower(): q for media_type, q in reversed(accept)}
     html = quality.get("text/html", 0)

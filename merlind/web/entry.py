@@ -1,55 +1,64 @@
-"""The entry point, as far as it needs no router: what takes a request's body, and the short way to a task's status.
+"""The entry point, as far as it needs no router: what takes a request's body, and the fast path to a task's status.
 
 Nine of ten requests ask for a task's status and nothing else, and Klein takes longer for one than all the rest of
-merlind does. The short way gives the same response, byte for byte, and leaves to the router whatever isn't plain.
+merlind does. The fast path gives the same response, byte for byte, and leaves to the router whatever isn't plain.
 """
 
 import re
+from collections.abc import Callable
+from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
-from twisted.web.resource import IResource
 
 from merlind.core.interfaces import StoreBroken, StoreUnavailable
 from merlind.tasks.intake import Intake, OverCapacity
-from merlind.web.response import NO_STORAGE, NOT_ALLOWED, HTTPError, Response, problem, unavailable
-from merlind.web.server.interfaces import BodyReceiver, ParsedRequest
+from merlind.web.response import NO_STORAGE, HTTPError, Response, problem, unavailable
+from merlind.web.server.head import Head
+from merlind.web.server.interfaces import BodyReceiver, HandledRequest
 from merlind.web.status import ANONYMOUS, StatusResponses
 from merlind.web.upload import FORM_OVERHEAD, PhotoForm, boundary_of
 
 MAX_IGNORED_BODY = 65536
 """The longest body to read and ignore where none is expected, in bytes."""
 
+_NOT_PLAIN = (b"prefer", b"authorization", b"cookie")
 _PLAIN_QUERY = re.compile(rb"task_id=([0-9]{1,16})")
 
 _log = Logger()
 
+Route = Callable[[HandledRequest], "Response | Deferred[Response]"]
+"""A router: finds the response to a request."""
+
 
 class EntryPoint:
-    """What the server asks about each request. ``resource`` is the router, for the requests that this leaves."""
+    """What the server asks about each request. ``route`` handles what isn't a plain status request."""
 
-    def __init__(self, intake: Intake, status: StatusResponses, max_photo_bytes: int, resource: IResource) -> None:
+    def __init__(self, intake: Intake, status: StatusResponses, max_photo_bytes: int, route: Route) -> None:
         self._intake = intake
         self._status = status
         self._max_photo_bytes = max_photo_bytes
-        self.resource = resource
+        self._route = route
 
-    def open_body(self, request: ParsedRequest, length: int | None) -> BodyReceiver | None:
-        """Choose what takes the body: a form for a POST, nothing else. Raises HTTPError to refuse the request.
+    def respond_at_once(self, head: Head) -> Response | None:
+        """Return the response to a plain status request if memory has it, or None."""
+        task_id = _plain_task_id(head)
+        return None if task_id is None else self._status.peek(task_id)
 
-        ``length`` is the body's size in bytes, or None if it comes in chunks.
-        """
-        if request.method == b"POST" and request.path == b"/":
-            return self._open_form(request, length)
-        return None if length == 0 else IgnoredBody(length)
+    def open_body(self, head: Head, client: str) -> BodyReceiver | None:
+        """Choose what takes the body: a form for a POST, nothing else. Raises HTTPError to refuse the request."""
+        if head.method == b"POST" and head.path == b"/":
+            return self._open_form(head)
+        return None if head.length == 0 else IgnoredBody(head.length)
 
-    def _open_form(self, request: ParsedRequest, length: int | None) -> PhotoForm:
-        boundary = boundary_of(request.getHeader(b"Content-Type"))
+    def _open_form(self, head: Head) -> PhotoForm:
+        boundary = boundary_of(head.get(b"content-type"))
         most = self._max_photo_bytes + FORM_OVERHEAD
+        length = head.length
         if length is not None and length > most:
             raise HTTPError(problem(413, "too_large", f"a photo may have {self._max_photo_bytes} bytes at most"))
-        if length == 0 and not request.requestHeaders.hasHeader(b"Content-Length"):
+        if length == 0 and head.get(b"content-length") is None:
             raise HTTPError(problem(411, "length_required", "send a Content-Length, or the body in chunks"))
         try:
             reservation = self._intake.reserve(most if length is None else length)
@@ -57,20 +66,23 @@ class EntryPoint:
             raise HTTPError(unavailable("full", str(error))) from error
         return PhotoForm(boundary, reservation, self._max_photo_bytes)
 
-    def before_routing(self, request: ParsedRequest) -> "Response | Deferred[Response] | None":
-        """Return the response to a plain status request, or to a method that the router would misread, or None."""
-        if request.method != request.method.upper():
-            return NOT_ALLOWED  # RFC 9110, section 9.1: methods are case-sensitive, but to Klein they aren't
-        if request.method != b"GET" or request.path != b"/" or request.requestHeaders.hasHeader(b"Prefer"):
-            return None
-        plain = _PLAIN_QUERY.fullmatch(request.query)
-        if plain is None:
-            return None
-        task_id = int(plain[1])
-        known = self._status.peek(task_id)
-        if known is not None:
-            return known
+    def respond(self, request: HandledRequest) -> "Response | Deferred[Response]":
+        """Look a plain status request up, and leave all others to the router."""
+        task_id = _plain_task_id(request.head)
+        if task_id is None:
+            return self._route(request)
         return self._status.find(ANONYMOUS, task_id).addCallbacks(self._status.respond, no_storage)
+
+
+def _plain_task_id(head: Head) -> int | None:
+    """Return the task id of a plain status request: nothing in it asks for more than JSON, now, for anybody."""
+    if head.method != b"GET" or head.path != b"/":
+        return None
+    plain = _PLAIN_QUERY.fullmatch(head.query)
+    if plain is None or any(head.get(name) is not None for name in _NOT_PLAIN):
+        return None
+    accept = head.get(b"accept")
+    return None if accept is not None and b"html" in accept.lower() else int(plain[1])
 
 
 class IgnoredBody:
@@ -96,8 +108,9 @@ class IgnoredBody:
         """Do nothing: nothing is kept."""
 
 
-def no_storage(failure: Failure) -> Response:
-    """Log that the disk failed, and return the response that says so. Raises any other failure again."""
-    failure.trap(StoreUnavailable, StoreBroken, OSError)
+def no_storage(failure: Failure) -> Any:
+    """Log that the disk failed, and return the response that says so; or return any other failure as it is."""
+    if not failure.check(StoreUnavailable, StoreBroken, OSError):
+        return failure  # to raise it again would keep this frame, and all that it refers to, until a collection
     _log.error("can't store or look up: {why}", why=failure.getErrorMessage())
     return NO_STORAGE

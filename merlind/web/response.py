@@ -22,6 +22,8 @@ _REASONS: dict[int, bytes] = {
 ALLOW = b"GET, HEAD, POST, DELETE, OPTIONS"
 """The methods of the one entry point, as the Allow header has them."""
 
+METHODS = frozenset(ALLOW.split(b", "))
+
 JSON = b"application/json"
 PROBLEM = b"application/problem+json"
 

@@ -26,7 +26,7 @@ from merlind.service import STOP_GRACE, MerlindService
 from merlind.settings import Settings
 from merlind.storage.photos.spool import Spool
 from merlind.storage.sqlite import database
-from merlind.web.server.channel import LINGER_TIMEOUT
+from merlind.web.server.connection import LINGER_TIMEOUT
 from tests.unit.support import JPEG, FakeThreadPool, Reactor, Watch, Wire, fail_on, make_pool, sqlite_error
 from tests.unit.web.support import Client, LogLines, Reply, fired, form, get, message, post
 
@@ -46,6 +46,7 @@ SETTINGS = Settings(
     max_uploads=5,
     max_upload_bytes=1_000_000,
     min_rate=1024,
+    upload_timeout=600.0,
     min_free_bytes=0,
 )
 

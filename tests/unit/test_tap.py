@@ -73,6 +73,7 @@ class OptionsTests(SynchronousTestCase):
                 max_uploads=512,
                 max_upload_bytes=2**30,
                 min_rate=8192,
+                upload_timeout=900.0,
                 min_free_bytes=256 * 2**20,
             ),
         )

@@ -1,13 +1,13 @@
 """What the parts of the HTTP server ask of each other and of the entry point behind them."""
 
+from collections.abc import Callable
 from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IReactorTime
-from twisted.web.http_headers import Headers
-from twisted.web.resource import IResource
+from twisted.internet.interfaces import IAddress, IReactorTime
 
 from merlind.web.response import Response
+from merlind.web.server.head import Head
 
 
 class BodyReceiver(Protocol):
@@ -20,35 +20,29 @@ class BodyReceiver(Protocol):
         """Drop what came in: nobody needs it. May be called at any time."""
 
 
-class ParsedRequest(Protocol):
-    """What the entry point knows of a request before it is routed."""
+class HandledRequest(Protocol):
+    """What a handler knows of a request."""
 
-    method: bytes
-    path: bytes
-    query: bytes
-    """The part of the target behind the question mark, not decoded."""
-    requestHeaders: Headers
+    head: Head
     client: str
-    """Who asks, for the limits by client: an address, or a network."""
-
-    def getHeader(self, key: bytes) -> bytes | None:
-        """Return a header's value, the last one if it was sent more than once."""
+    """Who asks, for the limits by client."""
+    receiver: BodyReceiver | None
+    """What took the body. A handler that takes it over sets this to None."""
+    on_gone: Callable[[], None] | None
+    """What to call if the client goes away before the response. A handler that waits for something sets this."""
 
 
 class Entry(Protocol):
     """What requests are for. The server calls the methods in this order."""
 
-    resource: IResource
-    """The router, which gets the requests that ``before_routing`` leaves."""
+    def respond_at_once(self, head: Head) -> Response | None:
+        """Return the response to a request without a body that needs no more than a look into memory, or None."""
 
-    def open_body(self, request: ParsedRequest, length: int | None) -> BodyReceiver | None:
-        """Choose what takes the body, when the headers are in. None expects no body.
+    def open_body(self, head: Head, client: str) -> BodyReceiver | None:
+        """Choose what takes the body, when the head is in. None expects no body. Raises HTTPError to refuse it all."""
 
-        ``length`` is the body's size in bytes, or None if it comes in chunks. Raises HTTPError to refuse the request.
-        """
-
-    def before_routing(self, request: ParsedRequest) -> "Response | Deferred[Response] | None":
-        """Return the response to a request that needs no router, when its body is in, or None."""
+    def respond(self, request: HandledRequest) -> "Response | Deferred[Response]":
+        """Handle a request that is whole. It goes on to its end even if the client goes away."""
 
 
 class ConnectionOwner(Protocol):
@@ -58,8 +52,13 @@ class ConnectionOwner(Protocol):
     entry: Entry
     min_rate: int
     """The slowest that a body may come in, in bytes a second."""
+    upload_timeout: float
+    """The longest that a body may take, in seconds, however fast it comes in."""
     draining: bool
     """Whether connections close with their next response, because merlind stops."""
+
+    def client_of(self, peer: IAddress, head: Head) -> str:
+        """Return who sent a request, for the limits by client."""
 
     def opened(self, connection: Any) -> None:
         """Count a new connection."""

@@ -3,32 +3,30 @@
 from typing import Any
 
 from twisted.internet.defer import Deferred, succeed
-from twisted.internet.interfaces import IAddress, IDelayedCall, IReactorTime, ITransport
-from twisted.internet.protocol import Protocol, connectionDone
+from twisted.internet.interfaces import IAddress, IReactorTime
+from twisted.internet.protocol import Factory
 from twisted.logger import Logger
-from twisted.python.failure import Failure
-from twisted.web.server import Site
 
 from merlind.daemon.metrics import Metrics
 from merlind.settings import MAX_REFUSED_CONNECTIONS
-from merlind.web.response import unavailable
-from merlind.web.server.channel import EdgeChannel, linger
+from merlind.web.response import METHODS, unavailable
+from merlind.web.server.connection import Connection
+from merlind.web.server.head import Head
 from merlind.web.server.interfaces import Entry
-from merlind.web.server.request import EdgeRequest
+from merlind.web.server.refused import Refusals
 
-REFUSED_TIMEOUT = 1.0
-"""Seconds that a connection past the limit may stay open, to read its response."""
+_NAMES = {method: method.decode("ascii") for method in METHODS}
+"""The methods by which responses are counted and logged; all others are one: a client could make up endless ones."""
 
 
-class EdgeSite(Site):
-    """The factory of the public listener's connections.
+class EdgeSite(Factory):
+    """The factory of a listener's connections.
 
     ``entry`` says what requests are for. ``max_connections`` may be open at once; ``min_rate`` is the slowest that a
-    body may come in, in bytes a second.
+    body may come in, in bytes a second, and ``upload_timeout`` the longest that it may take, in seconds.
     """
 
     noisy = False
-    protocol: Any = EdgeChannel
     _logger = Logger()
 
     def __init__(
@@ -38,18 +36,17 @@ class EdgeSite(Site):
         metrics: Metrics,
         max_connections: int,
         min_rate: int,
+        upload_timeout: float,
     ) -> None:
-        super().__init__(
-            entry.resource, requestFactory=EdgeRequest, timeout=None, reactor=reactor, parsePOSTFormSubmission=False
-        )
+        self.reactor = reactor
         self.entry = entry
         self.min_rate = min_rate
+        self.upload_timeout = upload_timeout
         self.draining = False
-        self.refused_connections = 0
-        """How many connections past the limit are open, to be told so."""
+        self.refusals = Refusals(reactor, min(MAX_REFUSED_CONNECTIONS, max_connections))
         self._metrics = metrics
         self._max_connections = max_connections
-        self._open: set[EdgeChannel] = set()
+        self._open: set[Connection] = set()
         self._drained: Deferred[None] | None = None
 
     @property
@@ -59,17 +56,21 @@ class EdgeSite(Site):
 
     def buildProtocol(self, addr: IAddress | None) -> Any:
         if len(self._open) < self._max_connections:
-            return super().buildProtocol(addr)
-        if self.refused_connections < min(MAX_REFUSED_CONNECTIONS, self._max_connections):
-            self.refused_connections += 1
-            return RefusedConnection(self)
-        return None
+            return Connection(self)
+        refused = self.refusals.refuse(unavailable("too_many_connections", "there are too many connections"))
+        if refused is not None:
+            self.responded(b"-", 503)
+        return refused
 
-    def opened(self, connection: EdgeChannel) -> None:
+    def client_of(self, peer: IAddress, head: Head) -> str:
+        """Return who sent a request, for the limits by client."""
+        return str(getattr(peer, "host", ""))
+
+    def opened(self, connection: Connection) -> None:
         """Count a new connection."""
         self._open.add(connection)
 
-    def closed(self, connection: EdgeChannel) -> None:
+    def closed(self, connection: Connection) -> None:
         """Forget a connection."""
         self._open.discard(connection)
         if self._drained is not None and not self._open and not self._drained.called:
@@ -83,38 +84,8 @@ class EdgeSite(Site):
             connection.close_if_idle()
         return self._drained if self._open else succeed(None)
 
-    def log(self, request: Any) -> None:
-        self.responded(request.method, request.code, self.reactor.seconds() - request.began)
-
     def responded(self, method: bytes, code: int, seconds: float = 0.0) -> None:
         """Count and log a response that took ``seconds``. The log has no address, no query and no name in it."""
-        self._metrics.request(method, code)
-        self._logger.info("{method} {code} {ms} ms", method=method.decode("ascii"), code=code, ms=int(seconds * 1000))
-
-    def startFactory(self) -> None:
-        """Open no log file: Twisted's access log would have addresses and queries in it."""
-
-    def stopFactory(self) -> None:
-        """Do nothing: there is no log file to close."""
-
-
-class RefusedConnection(Protocol):
-    """A connection past the limit: it gets a 503 without being asked for anything, and is closed."""
-
-    transport: ITransport | None
-
-    def __init__(self, site: EdgeSite) -> None:
-        self._site = site
-        self._timer: IDelayedCall | None = None
-
-    def connectionMade(self) -> None:
-        transport: Any = self.transport
-        transport.write(unavailable("too_many_connections", "there are too many connections").to_bytes(close=True))
-        self._site.responded(b"-", 503)
-        self._timer = self._site.reactor.callLater(REFUSED_TIMEOUT, transport.abortConnection)
-        linger(transport)
-
-    def connectionLost(self, reason: Failure = connectionDone) -> None:
-        self._site.refused_connections -= 1
-        if self._timer is not None and self._timer.active():
-            self._timer.cancel()
+        name = _NAMES.get(method, "other")
+        self._metrics.request(name, code)
+        self._logger.info("{method} {code} {ms} ms", method=name, code=code, ms=int(seconds * 1000))

@@ -51,7 +51,7 @@ class AdminTests(SynchronousTestCase):
 
     def test_metrics(self) -> None:
         """/metrics shows the metrics, after a lookup of what is not in memory."""
-        self.metrics.request(b"GET", 404)
+        self.metrics.request("GET", 404)
         self.metrics.gauge("merlind_age", "Age.", lambda: float(self.refreshed))
         reply = self.ask("/metrics").reply()
         self.assertEqual(reply.code, 200)

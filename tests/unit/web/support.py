@@ -24,7 +24,7 @@ from merlind.web.api import Routes
 from merlind.web.entry import EntryPoint
 from merlind.web.server.site import EdgeSite
 from merlind.web.status import StatusResponses
-from tests.unit.support import JPEG, Core
+from tests.unit.support import JPEG, Core, Reactor
 
 BOUNDARY = b"----merlind-7MA4YWxk"
 """The boundary of all forms."""
@@ -41,6 +41,9 @@ class WireTransport(StringTransport):
 
     bufferSize = 65536
     half_closed = False
+    client_reads = True
+    reactor: Reactor
+    _flushing: Any = None
 
     def __init__(self) -> None:
         super().__init__(lenient=True)
@@ -49,10 +52,25 @@ class WireTransport(StringTransport):
         self.half_closed = True
 
     def registerProducer(self, producer: Any, streaming: bool) -> None:
+        """Call a pull producer at once, as a socket does, and then when the kernel has taken what there is."""
         self.producer, self.streaming = producer, streaming
+        if not streaming:
+            producer.resumeProducing()
+            self.flush()
+
+    def flush(self) -> None:
+        """Let the kernel take what there is, if the client reads."""
+        if self.client_reads and self.producer is not None:
+            self._flushing = self.reactor.callLater(0, self.producer.resumeProducing)
 
     def unregisterProducer(self) -> None:
         self.producer = None
+
+    def stop(self) -> None:
+        """End the connection: nothing is written any more."""
+        self.producer = None
+        if self._flushing is not None and self._flushing.active():
+            self._flushing.cancel()
 
     def pauseProducing(self) -> None:
         self.producerState = "paused"
@@ -185,6 +203,7 @@ class Client:
     def __init__(self, site: Any, settle: Callable[[], None], transport: WireTransport | None = None) -> None:
         self.transport = transport or WireTransport()
         self._settle = settle
+        self.transport.reactor = site.reactor
         self.protocol = site.buildProtocol(None)
         self.protocol.makeConnection(self.transport)
         self.gone = False
@@ -247,6 +266,7 @@ class Client:
         """The end of the connection, from either side."""
         if not self.gone:
             self.gone = True
+            self.transport.stop()
             self.protocol.connectionLost(Failure(ConnectionDone() if clean else ConnectionLost()))
             self._settle()
 
@@ -257,6 +277,7 @@ class EdgeCase(SynchronousTestCase):
     max_connections = 100
     max_photo_bytes = LIMIT
     min_rate = 1024
+    upload_timeout = 600.0
     limits = Limits(max_pending=1000, min_free_bytes=0, max_uploads=100, max_upload_bytes=2**30)
 
     def setUp(self) -> None:
@@ -264,14 +285,15 @@ class EdgeCase(SynchronousTestCase):
         self.reactor = self.core.reactor
         self.metrics = Metrics()
         status = StatusResponses(self.core.results, 2.0)
-        routes = Routes(self.reactor, self.core.intake, self.core.results, self.core.eraser, self.metrics, status)
-        entry = EntryPoint(self.core.intake, status, self.max_photo_bytes, routes.app.resource())
+        self.routes = Routes(self.reactor, self.core.intake, self.core.results, self.core.eraser, self.metrics, status)
+        entry = EntryPoint(self.core.intake, status, self.max_photo_bytes, self.routes.respond)
         self.site = EdgeSite(
             self.reactor,
             entry,
             self.metrics,
             self.max_connections,
             self.min_rate,
+            self.upload_timeout,
         )
         self.clients: list[Client] = []
         self.core.start()
@@ -293,9 +315,8 @@ class EdgeCase(SynchronousTestCase):
         self.assertEqual([w["message"] for w in self.flushWarnings()], [])
 
     def settle(self) -> None:
-        """Let everything happen that needs no time."""
-        for _ in range(4):
-            self.reactor.settle()
+        """Let everything happen that needs no time: what is written goes out, and the next request has its turn."""
+        self.reactor.run_for(0)
 
     def connect(self, transport: WireTransport | None = None) -> Client:
         """A client with a connection of its own."""

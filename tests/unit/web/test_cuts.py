@@ -19,7 +19,7 @@ FIRST_TASK = 10**15
 LINGERING = 200.0
 """Seconds after which every connection is closed, whatever came in: more than any deadline."""
 
-STATUSES = {100, 200, 202, 204, 400, 404, 405, 408, 411, 413, 414, 415, 422, 431}
+STATUSES = {100, 200, 202, 204, 400, 404, 405, 408, 411, 413, 414, 415, 422, 431, 501}
 """The statuses that a client can cause; 500 and 503 are our own faults."""
 
 SEEDS = (

@@ -5,11 +5,11 @@ import itertools
 from hypothesis import given
 from hypothesis import strategies as st
 
-from merlind.web.server.channel import HEADER_TIMEOUT
+from merlind.web.server.connection import HEADER_TIMEOUT
 from tests.unit.support import JPEG
 from tests.unit.web.support import BOUNDARY, EdgeCase, checked, chunked, form, get, message, photo_of, post
 
-STATUSES = {100, 200, 202, 204, 400, 404, 405, 408, 411, 413, 414, 415, 422, 431, 503}
+STATUSES = {100, 200, 202, 204, 400, 404, 405, 408, 411, 413, 414, 415, 422, 431, 501, 503}
 """The statuses that a client can cause; 500 is not among them."""
 
 REQUESTS = [

@@ -6,14 +6,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from merlind.core.outcome import Rejected, Scored, TaskError
-from merlind.web.server.channel import HEADER_TIMEOUT, IDLE_TIMEOUT, LINGER_TIMEOUT
-from merlind.web.server.request import EdgeRequest
+from merlind.web.server.connection import HEADER_TIMEOUT, IDLE_TIMEOUT, LINGER_TIMEOUT
+from merlind.web.server.head import Head
+from merlind.web.server.interfaces import HandledRequest
 from tests.unit.web.support import Client, EdgeCase, LogLines, checked, form, get, message, post, without_date
 
 HEADERS: tuple[dict[str, str | None], ...] = (
     {},
     {"Accept": "*/*", "User-Agent": "curl/8.5.0"},
-    {"Accept_Encoding": "gzip, deflate", "Connection": "keep-alive", "Cookie": "a=b; c=d"},
+    {"Accept_Encoding": "gzip, deflate", "Connection": "keep-alive"},
     {"CONNECTION": "Keep-Alive", "traceparent": "00-4bf92f-00f0-01", "X_Empty": ""},
     {"Host": "[::1]:8000", "X": "\xe9"},
 )
@@ -38,13 +39,13 @@ class ShortWayTests(EdgeCase):
     def setUp(self) -> None:
         super().setUp()
         self.routed: list[bytes] = []
-        render = EdgeRequest.render
+        respond = self.routes.respond
 
-        def route(request: EdgeRequest, resource: Any) -> Any:
-            self.routed.append(request.uri)
-            return render(request, resource)
+        def route(request: HandledRequest) -> Any:
+            self.routed.append(request.head.target)
+            return respond(request)
 
-        self.patch(EdgeRequest, "render", route)
+        self.patch(self.site.entry, "_route", route)
         self.tasks = [self.accepted(), self.accepted("Bo"), self.accepted("Cy"), 5]
         ready, failed, _ = self.core.upstream.begun
         ready.respond(Scored(0.25))
@@ -60,11 +61,11 @@ class ShortWayTests(EdgeCase):
         class RouterOnly:
             """An entry point that leaves status requests to the router."""
 
-            resource = entry.resource
             open_body = staticmethod(entry.open_body)
+            respond = staticmethod(self.routes.respond)
 
             @staticmethod
-            def before_routing(request: Any) -> None:
+            def respond_at_once(head: Head) -> None:
                 """Route everything."""
 
         def responses(client: Client, data: bytes, task: int) -> tuple[list[bytes], bool, bool]:
@@ -107,6 +108,9 @@ class ShortWayTests(EdgeCase):
         for data in (
             get(ready, "HEAD"),
             get(ready, Prefer="wait=1"),
+            get(ready, Cookie="a=b"),
+            get(ready, Authorization="Basic eDp5"),
+            get(ready, Accept="text/HTML, */*"),
             get(f"{ready}&more"),
             get(f"{ready:017}"),
             message("GET", "/"),
