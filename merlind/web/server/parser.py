@@ -8,7 +8,7 @@ docs/how-it-works.md, "HTTP", tells more.
 from httptools import HttpParserError, HttpParserInvalidMethodError, HttpParserUpgrade, HttpRequestParser
 
 from merlind.web.response import METHODS, HTTPError, problem
-from merlind.web.server.head import MALFORMED, URI_TOO_LONG, Field, Head, check_fields
+from merlind.web.server.head import MALFORMED, MAX_FIELDS, URI_TOO_LONG, Field, Head, check_fields
 
 MAX_HEAD = 16384
 """The largest request line and header fields together, in bytes."""
@@ -37,8 +37,9 @@ class _Notes:
         self.complete = False
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Note a header or trailer field."""
-        self.fields.append((name, value))
+        """Note a header or trailer field; one more than there may be is enough to refuse them all."""
+        if len(self.fields) <= MAX_FIELDS:
+            self.fields.append((name, value))
 
     def on_headers_complete(self) -> None:
         """Note the end of the head."""
