@@ -24,6 +24,8 @@ setup(
         "klein>=24.8",
         "multipart>=1.3.1",
         "prometheus_client>=0.21",
+        "pyOpenSSL>=24.1",
+        "service_identity>=24.1",
         "treq>=25.5",
         "Twisted[tls]>=26.10.0,<27",
         "werkzeug>=3.0",

@@ -4,6 +4,7 @@ import hashlib
 import json
 import re
 import socket
+import ssl
 import struct
 import threading
 import time
@@ -108,10 +109,14 @@ class Upstream:
     """Listens on loopback, on a free port by default, and calls ``script`` with each request.
 
     A test may set ``on_headers``, which gets the connection when a request's headers have arrived, before its body.
+    With ``tls``, which a test may replace, it speaks TLS.
     """
 
-    def __init__(self, cleanup: Callable[..., Any], script: Script, port: int = 0) -> None:
+    def __init__(
+        self, cleanup: Callable[..., Any], script: Script, port: int = 0, tls: ssl.SSLContext | None = None
+    ) -> None:
         self.script = script
+        self.tls = tls
         self.on_headers: Callable[[socket.socket], None] | None = None
         self.requests: list[UpstreamRequest] = []
         self.closed = False
@@ -119,7 +124,7 @@ class Upstream:
         self._connections: set[socket.socket] = set()
         self._socket = socket.create_server(("127.0.0.1", port), backlog=1024)
         self.port = self._socket.getsockname()[1]
-        self.url = f"http://127.0.0.1:{self.port}/api/"
+        self.url = f"{'https' if tls else 'http'}://127.0.0.1:{self.port}/api/"
         threading.Thread(target=self._accept, daemon=True).start()
         cleanup(self.close)
 
@@ -150,6 +155,8 @@ class Upstream:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         # merlind may hang up at any point; many tests make it do so.
         with connection, suppress(OSError):
+            if self.tls is not None:
+                connection = self.tls.wrap_socket(connection, server_side=True)
             while (fields := self._read(connection)) is not None:
                 request = UpstreamRequest(self, connection, fields)
                 with self._lock:

@@ -10,11 +10,10 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from twisted.internet.defer import CancelledError, Deferred, DeferredList
-from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
+from twisted.internet.endpoints import HostnameEndpoint
 from twisted.internet.error import ConnectingCancelledError
 from twisted.internet.interfaces import IDelayedCall, IProtocol, IReactorTime, IStreamClientEndpoint
 from twisted.internet.protocol import Factory
-from twisted.internet.ssl import optionsForClientTLS
 from twisted.python.failure import Failure
 from twisted.web.client import ResponseDone
 from twisted.web.http_headers import Headers
@@ -22,7 +21,9 @@ from twisted.web.iweb import UNKNOWN_LENGTH, IAgent, IBodyProducer, IResponse
 from zope.interface import implementer
 
 from merlind.upstream.connection import Connection, ConnectionState
+from merlind.upstream.errors import NoConnection
 from merlind.upstream.response_parser import UpstreamResponse
+from merlind.upstream.tls import TlsEndpoint
 
 IDLE_TIMEOUT = 15.0
 """Seconds after which an idle connection is closed: sooner than servers do, so that no request meets a closing one."""
@@ -30,10 +31,6 @@ IDLE_TIMEOUT = 15.0
 _PORTS = {"http": 80, "https": 443}
 _OURS = frozenset({b"accept-encoding", b"connection", b"content-length", b"host", b"transfer-encoding"})
 """The header fields that the agent sets by itself, whatever it is given."""
-
-
-class NoConnection(Exception):
-    """No connection could be made; the message is the name of the error that prevented it."""
 
 
 @implementer(IAgent)
@@ -135,13 +132,15 @@ def _endpoint_for(reactor: Any, url: str) -> IStreamClientEndpoint:
     parts = urlsplit(url)
     host = parts.hostname or ""
     endpoint: IStreamClientEndpoint = HostnameEndpoint(reactor, host, parts.port or _PORTS[parts.scheme])
-    return wrapClientTLS(optionsForClientTLS(host), endpoint) if parts.scheme == "https" else endpoint
+    return TlsEndpoint(reactor, host, endpoint) if parts.scheme == "https" else endpoint
 
 
 def _not_connected(failure: Failure) -> Failure:
     # Endpoints have an error of their own for it, which Deferred.addTimeout doesn't know.
     if failure.check(CancelledError, ConnectingCancelledError):
         return Failure(CancelledError())
+    if failure.check(NoConnection):
+        return failure
     return Failure(NoConnection(type(failure.value).__name__))
 
 

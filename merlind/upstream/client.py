@@ -18,8 +18,8 @@ from merlind.core.outcome import Fault, HandleExpired, Outcome, Pending, Rejecte
 from merlind.core.task import Task
 from merlind.daemon.clock import ServiceClock
 from merlind.daemon.metrics import Metrics
-from merlind.upstream.agent import KeepAliveAgent, NoConnection
-from merlind.upstream.connection import OutcomeUnknown
+from merlind.upstream.agent import KeepAliveAgent
+from merlind.upstream.errors import NoConnection, OutcomeUnknown
 from merlind.upstream.form import poll_form, upload_form
 from merlind.upstream.reply import interpret
 from merlind.upstream.response_parser import BadResponse
@@ -91,8 +91,7 @@ class MerlinfaceClient:
             label = "photo_missing"
             raise
         except (TimeoutError, NoConnection, OutcomeUnknown, BadResponse) as error:
-            fault = Fault.RESPONSE if isinstance(error, BadResponse) else Fault.UNAVAILABLE
-            outcome = TransientError(_reason(error), fault=fault)
+            outcome = _no_response(error)
             label = _LABELS[TransientError]
             self._log.debug("{kind} failed: {reason}", kind=kind, reason=outcome.reason)
         finally:
@@ -128,14 +127,14 @@ class MerlinfaceClient:
         return interpret(False, response.code, body, said, self._clock.wall())
 
 
-def _reason(error: Exception) -> str:
-    """Describe a failed request in a few words that are the same each time."""
+def _no_response(error: Exception) -> TransientError:
+    """Describe a request without a usable response, in a few words that are the same each time."""
     match error:
         case TimeoutError():
-            return "timed out"
+            return TransientError("timed out", fault=Fault.UNAVAILABLE)
         case NoConnection():
-            return f"no connection: {error}"
+            return TransientError(f"no connection: {error}", fault=error.fault)
         case OutcomeUnknown():
-            return "connection lost, outcome unknown"
+            return TransientError(f"{error}, outcome unknown", fault=error.fault)
         case _:
-            return f"{error}, outcome unknown"
+            return TransientError(f"{error}, outcome unknown", fault=Fault.RESPONSE)

@@ -17,11 +17,10 @@ from twisted.python.failure import Failure
 from twisted.web.iweb import IBodyProducer
 from zope.interface import implementer
 
+from merlind.core.outcome import Fault
+from merlind.upstream.errors import OutcomeUnknown
 from merlind.upstream.response_parser import BadResponse, ResponseParser, UpstreamResponse
-
-
-class OutcomeUnknown(Exception):
-    """The connection ended during a request: only the upstream knows whether it acted on it."""
+from merlind.upstream.tls import describe
 
 
 class ConnectionState(Enum):
@@ -121,7 +120,7 @@ class Connection(Protocol):
                     raise BadResponse("connection lost")
                 response = self._request.parser.end()
             except BadResponse:
-                self._fail(Failure(OutcomeUnknown()))
+                self._fail(Failure(_outcome_unknown(reason.value)))
             else:
                 self._succeed(response)
         self.closed.callback(None)
@@ -170,6 +169,15 @@ class Connection(Protocol):
     def _cancel(self, _: object) -> None:
         self._end_request()
         self._close()
+
+
+def _outcome_unknown(error: BaseException | None) -> OutcomeUnknown:
+    """Return what to report of a connection that ended by ``error`` during a request."""
+    words = describe(error)
+    # A server that wants a certificate of ours may say so as late as this (RFC 8446, section 4.4.2.4).
+    if words is not None and "alert" in words:
+        return OutcomeUnknown(f"TLS trouble: {words}", Fault.MISCONFIGURED)
+    return OutcomeUnknown()
 
 
 def _unacknowledged(transport: Any) -> int:

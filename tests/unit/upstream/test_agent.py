@@ -13,8 +13,8 @@ from twisted.web.http_headers import Headers
 from twisted.web.iweb import UNKNOWN_LENGTH, IAgent, IResponse
 from zope.interface.verify import verifyObject
 
-from merlind.upstream.agent import IDLE_TIMEOUT, KeepAliveAgent, NoConnection
-from merlind.upstream.connection import OutcomeUnknown
+from merlind.upstream.agent import IDLE_TIMEOUT, KeepAliveAgent
+from merlind.upstream.errors import NoConnection, OutcomeUnknown
 from merlind.upstream.response_parser import MAX_RESPONSE
 from tests.unit.support import Reactor, Wire
 from tests.unit.upstream.wire import CLOSING, HEAD, RESPONSE, AgentCase, Body

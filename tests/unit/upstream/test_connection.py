@@ -14,7 +14,8 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
 from merlind.upstream import connection as connection_module
-from merlind.upstream.connection import TRANSITIONS, Connection, ConnectionState, OutcomeUnknown
+from merlind.upstream.connection import TRANSITIONS, Connection, ConnectionState
+from merlind.upstream.errors import OutcomeUnknown
 from merlind.upstream.response_parser import MAX_RESPONSE, BadResponse, UpstreamResponse
 from tests.unit.support import failing
 from tests.unit.upstream.wire import CLOSING, HEAD, RESPONSE, AgentCase, Body

@@ -1,143 +1,248 @@
-"""TLS to the upstream, in memory: a connection closes whatever the peer says or doesn't say."""
+"""TLS to the upstream, in memory: what a handshake verifies, why it fails, and how a connection ends."""
 
-from datetime import UTC, datetime
 from typing import Any
 
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from twisted.internet import reactor as real_reactor
+from OpenSSL import SSL
 from twisted.internet import ssl
-from twisted.internet.defer import Deferred
-from twisted.internet.error import ConnectionDone
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.internet.protocol import Factory, Protocol
-from twisted.internet.task import deferLater
 from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.python.failure import Failure
 from twisted.test.iosim import FakeTransport, IOPump
-from twisted.trial.unittest import TestCase
+from twisted.trial.unittest import SynchronousTestCase
 
-from merlind.upstream import agent as agent_module
+from merlind.core.outcome import Fault
+from merlind.upstream import tls as tls_module
 from merlind.upstream.agent import IDLE_TIMEOUT, KeepAliveAgent
-from merlind.upstream.connection import OutcomeUnknown
+from merlind.upstream.errors import NoConnection, OutcomeUnknown
 from merlind.upstream.response_parser import UpstreamResponse
+from merlind.upstream.tls import describe, describe_code
+from tests.certificates import Identity, make_identity
 from tests.unit.support import Reactor
 from tests.unit.upstream.wire import CLOSING, HEAD, RESPONSE
 
-HOST = "upstream.example"
+HOST = "api.upstream.example"
+AUTHORITY = make_identity("authority.example")
+OLD_AUTHORITY = make_identity("old.example", days=(-20, -10))
+GOOD = make_identity(HOST, issuer=AUTHORITY)
 UNDELIMITED = b"HTTP/1.1 200 OK\r\n\r\nok"
-
-
-def self_signed() -> tuple[ssl.KeyPair, ssl.Certificate]:
-    """Make a key, and a certificate for HOST that stays valid."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, HOST)])
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(1)
-        .not_valid_before(datetime(2020, 1, 1, tzinfo=UTC))
-        .not_valid_after(datetime(2120, 1, 1, tzinfo=UTC))
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName(HOST)]), critical=False)
-        .sign(key, hashes.SHA256())
-    )
-    pem = serialization.Encoding.PEM
-    private = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    return ssl.KeyPair.load(private, 1), ssl.Certificate.loadPEM(certificate.public_bytes(pem))
 
 
 class Server(Protocol):
     """The upstream's side of one connection."""
 
-    def connectionMade(self) -> None:
-        self.received = b""
+    received = b""
 
     def dataReceived(self, data: bytes) -> None:
         self.received += data
 
 
-class TlsTests(TestCase):
-    """An agent that speaks TLS with a real peer, over pipes in memory.
-
-    The case isn't synchronous because Twisted's TLS gathers small writes until the global reactor's next turn.
-    """
+class TlsCase(SynchronousTestCase):
+    """An agent that speaks TLS with a real peer, over pipes in memory. It trusts both authorities."""
 
     def setUp(self) -> None:
-        key, certificate = self_signed()
-        self.server_options = ssl.CertificateOptions(key.original, certificate.original)
+        authorities = [ssl.Certificate.loadPEM(a.certificate_pem) for a in (AUTHORITY, OLD_AUTHORITY)]
+        trusted = ssl.trustRootFromCertificates(authorities)
 
         def trusting(host: str) -> Any:
-            return ssl.optionsForClientTLS(host, trustRoot=certificate)
+            return ssl.optionsForClientTLS(host, trustRoot=trusted)
 
-        self.patch(agent_module, "optionsForClientTLS", trusting)
+        self.patch(tls_module, "optionsForClientTLS", trusting)
         self.reactor = Reactor()
-        self.agent = KeepAliveAgent(self.reactor, f"https://{HOST}/")
 
-    async def send(self) -> "Deferred[UpstreamResponse]":
-        """Begin a request, over a new connection, that arrives at the server."""
+    def begin(self, identity: Identity = GOOD, host: str = HOST, **options: Any) -> "Deferred[UpstreamResponse]":
+        """Send a request over a new connection to a server with this identity; nothing has been exchanged yet."""
+        key = ssl.KeyPair.load(identity.key_pem, 1).original
+        certificate = ssl.Certificate.loadPEM(identity.certificate_pem).original
+        server_options = ssl.CertificateOptions(key, certificate, **options)
+        factory = TLSMemoryBIOFactory(server_options, False, Factory.forProtocol(Server), self.reactor)
+        server_tls = factory.buildProtocol(None)
+        return self.begin_with(server_tls, host)
+
+    def begin_with(self, server: Any, host: str = HOST) -> "Deferred[UpstreamResponse]":
+        self.agent = KeepAliveAgent(self.reactor, f"https://{host}/")
         response = self.agent.send((HEAD, b"body"))
         client_factory: Any = self.reactor.tcpClients[-1][2]
-        server_factory: Any = TLSMemoryBIOFactory(self.server_options, False, Factory.forProtocol(Server))
         self.client = client_factory.buildProtocol(None)
-        server_tls = server_factory.buildProtocol(None)
-        self.client_side, self.server_side = FakeTransport(self.client, False), FakeTransport(server_tls, True)
+        self.client_side, self.server_side = FakeTransport(self.client, False), FakeTransport(server, True)
         self.client.makeConnection(self.client_side)
-        server_tls.makeConnection(self.server_side)
-        self.server = server_tls.wrappedProtocol
-        self.pump = IOPump(self.client, server_tls, self.client_side, self.server_side, False)
-        await self.turn()
-        self.assertEqual(self.server.received, HEAD + b"body")
+        server.makeConnection(self.server_side)
+        self.server = getattr(server, "wrappedProtocol", server)
+        self.pump = IOPump(self.client, server, self.client_side, self.server_side, False)
         return response
 
-    async def turn(self) -> None:
+    def turn(self) -> None:
         """Let both sides say to each other what they have to say."""
         for _ in range(5):
             self.pump.flush()
-            await deferLater(real_reactor, 0)
+            self.reactor.settle()
         self.pump.flush()
 
-    async def request(self, response: bytes) -> None:
+
+class HandshakeTests(TlsCase):
+    """What comes before the request."""
+
+    def assert_refused(self, d: "Deferred[UpstreamResponse]", words: str) -> None:
+        """Assert that no connection is made for this reason, that it is our fault, and that nothing was sent."""
+        self.turn()
+        error = self.failureResultOf(d, NoConnection).value
+        self.assertEqual((str(error), error.fault), (f"TLS trouble: {words}", Fault.MISCONFIGURED))
+        self.assertEqual(self.server.received, b"")
+        self.assertTrue(self.client_side.disconnected or self.client_side.disconnecting)
+        self.assertEqual(self.flushLoggedErrors(), [])
+
+    def test_verified(self) -> None:
+        """The request goes out once the certificate and its name are verified: a host's, a wildcard's, an address's."""
+        for identity, host in (
+            (GOOD, HOST),
+            (make_identity("other.example", HOST, issuer=AUTHORITY), HOST),
+            (make_identity("*.upstream.example", issuer=AUTHORITY), HOST),
+            (make_identity("127.0.0.1", issuer=AUTHORITY), "127.0.0.1"),
+            (make_identity("::1", issuer=AUTHORITY), "[::1]"),
+        ):
+            d = self.begin(identity, host)
+            self.turn()
+            self.assertEqual(self.server.received, HEAD + b"body")
+            self.server.transport.write(RESPONSE)
+            self.turn()
+            self.assertEqual(self.successResultOf(d).body, b"ok")
+
+    def test_bad_certificate(self) -> None:
+        """What is wrong with a certificate is said in words (U18)."""
+        stranger = make_identity("stranger.example")
+        for identity, words in (
+            (make_identity(HOST, days=(-20, -1), issuer=AUTHORITY), "the certificate has expired"),
+            (make_identity(HOST, days=(1, 20), issuer=AUTHORITY), "the certificate is not valid yet"),
+            (make_identity(HOST), "the certificate comes from an unknown issuer: it signed itself"),
+            (make_identity(HOST, issuer=stranger), "the certificate comes from an unknown issuer"),
+            (make_identity(HOST, issuer=OLD_AUTHORITY), "a certificate in its chain has expired"),
+            (make_identity("other.example", issuer=AUTHORITY), f"the certificate is for another name than {HOST}"),
+            (make_identity("127.0.0.1", issuer=AUTHORITY), f"the certificate is for another name than {HOST}"),
+            (make_identity(issuer=AUTHORITY), "the certificate has no usable name"),
+        ):
+            self.assert_refused(self.begin(identity), words)
+
+    def test_other_address(self) -> None:
+        """An address in the URL has to be in the certificate too; that it names the host doesn't count."""
+        words = "the certificate is for another name than 127.0.0.1"
+        for names in ((HOST,), ("127.0.0.2",)):
+            self.assert_refused(self.begin(make_identity(*names, issuer=AUTHORITY), "127.0.0.1"), words)
+
+    def test_no_tls(self) -> None:
+        """A server that speaks plain HTTP at that port, and one that refuses our version of TLS."""
+        d = self.begin_with(Server())
+        self.server.transport.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+        self.turn()
+        error = self.failureResultOf(d, NoConnection).value
+        self.assertEqual((str(error), error.fault), ("TLS trouble: wrong version number", Fault.MISCONFIGURED))
+        d = self.begin_with(Server())
+        self.server.transport.write(b"\x15\x03\x01\x00\x02\x02\x46")
+        self.turn()
+        error = self.failureResultOf(d, NoConnection).value
+        self.assertRegex(str(error), "^TLS trouble: .*alert protocol version$")
+
+    def test_lost(self) -> None:
+        """A connection that ends in the handshake took nothing of the request, and isn't our misconfiguration."""
+        for error in (ConnectionDone(), ConnectionLost()):
+            d = self.begin()
+            self.client.connectionLost(Failure(error))
+            lost = self.failureResultOf(d, NoConnection).value
+            self.assertEqual((str(lost), lost.fault), ("lost in the TLS handshake", Fault.UNAVAILABLE))
+
+    def test_cancelled(self) -> None:
+        """Cancelling a request in the handshake closes the connection."""
+        d = self.begin()
+        d.cancel()
+        self.failureResultOf(d, CancelledError)
+        self.assertTrue(self.client_side.disconnecting)
+        self.client.connectionLost(Failure(ConnectionDone()))
+        self.assertEqual(self.flushLoggedErrors(), [])
+
+    def test_our_certificate_is_wanted(self) -> None:
+        """A server that wants a certificate of ours says so when the request is on its way already."""
+        authority = ssl.Certificate.loadPEM(AUTHORITY.certificate_pem)
+        d = self.begin(trustRoot=ssl.trustRootFromCertificates([authority]))
+        self.turn()
+        error = self.failureResultOf(d, OutcomeUnknown).value
+        self.assertRegex(str(error), "^TLS trouble: .*alert certificate required$")
+        self.assertEqual(error.fault, Fault.MISCONFIGURED)
+
+
+class WordsTests(SynchronousTestCase):
+    """OpenSSL's errors in words."""
+
+    def test_codes(self) -> None:
+        """Codes that nobody meets daily are told by number."""
+        self.assertEqual(describe_code(10), "has expired")
+        self.assertEqual(describe_code(23), "was revoked")
+        self.assertEqual(describe_code(99), "can't be verified (OpenSSL's error 99)")
+
+    def test_errors(self) -> None:
+        """The last error of OpenSSL's queue is named; errors of anything else are none of TLS."""
+        for error, words in (
+            (SSL.Error([("a", "", "first"), ("SSL routines", "", "wrong version number")]), "wrong version number"),
+            (SSL.Error([]), "Error"),
+            (SSL.Error(), "Error"),
+            (SSL.SysCallError(-1, "Unexpected EOF"), "SysCallError"),
+            (SSL.ZeroReturnError(), "ZeroReturnError"),
+            (ConnectionLost(), None),
+            (None, None),
+        ):
+            self.assertEqual(describe(error), words)
+
+
+class ClosingTests(TlsCase):
+    """A connection closes whatever the peer says or doesn't say."""
+
+    def send(self) -> "Deferred[UpstreamResponse]":
+        """Begin a request, over a new connection, that arrives at the server."""
+        d = self.begin()
+        self.turn()
+        self.assertEqual(self.server.received, HEAD + b"body")
+        return d
+
+    def request(self, response: bytes) -> None:
         """Send one request, and let the server respond: the last that is ever heard from it."""
-        d = await self.send()
+        d = self.send()
         self.server.transport.write(response)
-        await deferLater(real_reactor, 0)
+        self.reactor.settle()
         self.pump.pump()
         self.assertEqual(self.successResultOf(d).body, b"ok")
 
-    async def test_idle(self) -> None:
+    def test_idle(self) -> None:
         """An idle connection is closed in time, though the peer says no goodbye."""
-        await self.request(RESPONSE)
+        self.request(RESPONSE)
         self.assertFalse(self.client_side.disconnecting)
         self.reactor.run_for(IDLE_TIMEOUT)
         self.assertTrue(self.client_side.disconnecting)
 
-    async def test_last_response(self) -> None:
+    def test_last_response(self) -> None:
         """So is one after its last response."""
-        await self.request(CLOSING)
+        self.request(CLOSING)
         self.assertTrue(self.client_side.disconnecting)
 
-    async def test_shutdown(self) -> None:
+    def test_shutdown(self) -> None:
         """So are all at the end."""
-        await self.request(RESPONSE)
+        self.request(RESPONSE)
         closed = self.agent.close()
         self.assertTrue(self.client_side.disconnecting)
         self.client.connectionLost(Failure(ConnectionDone()))
         self.successResultOf(closed)
 
-    async def test_goodbye_ends_a_response(self) -> None:
+    def test_goodbye_ends_a_response(self) -> None:
         """A response without a length ends with the peer's closure alert."""
-        d = await self.send()
+        d = self.send()
         self.server.transport.write(UNDELIMITED)
         self.server.transport.loseConnection()
-        await self.turn()
+        self.turn()
         self.assertEqual(self.successResultOf(d).body, b"ok")
 
-    async def test_truncated(self) -> None:
+    def test_truncated(self) -> None:
         """Without that alert somebody may have cut it short: it isn't complete (RFC 9112, section 9.8)."""
-        d = await self.send()
+        d = self.send()
         self.server.transport.write(UNDELIMITED)
-        await self.turn()
+        self.turn()
         self.client.connectionLost(Failure(ConnectionDone()))
-        self.failureResultOf(d, OutcomeUnknown)
+        error = self.failureResultOf(d, OutcomeUnknown).value
+        self.assertEqual((str(error), error.fault), ("connection lost", Fault.UNAVAILABLE))
