@@ -72,7 +72,7 @@ class KeepAliveAgent:
     ) -> "Deferred[IResponse]":
         """Send a request with a body of known length to our URL: ``uri`` is ignored. Fires and fails as ``send`` does.
 
-        The response is complete, and has no header but Retry-After: nothing that treq could decode, keep or follow.
+        The response is a CompleteResponse.
         """
         if bodyProducer is None or bodyProducer.length == UNKNOWN_LENGTH:
             raise ValueError("a body of known length is needed")
@@ -86,7 +86,7 @@ class KeepAliveAgent:
             if name.lower() not in _OURS:
                 lines += [name + b": " + value for value in values]
         response: Deferred[Any] = self.send((b"\r\n".join(lines) + b"\r\n\r\n",), bodyProducer)
-        return response.addCallback(_CompleteResponse)
+        return response.addCallback(CompleteResponse)
 
     def _connected(self, connection: Connection) -> Connection:
         self._open.add(connection)
@@ -145,8 +145,8 @@ def _not_connected(failure: Failure) -> Failure:
 
 
 @implementer(IResponse)
-class _CompleteResponse:
-    """An UpstreamResponse as treq wants it; its body is here already."""
+class CompleteResponse:
+    """An UpstreamResponse as treq wants it. It shows no header: nothing that treq could decode, keep or follow."""
 
     version = (b"HTTP", 1, 1)
     phrase = b""
@@ -154,15 +154,13 @@ class _CompleteResponse:
     previousResponse = None
 
     def __init__(self, response: UpstreamResponse) -> None:
+        self.response = response
         self.code = response.status
         self.length = len(response.body)
         self.headers = Headers()
-        if response.retry_after is not None:
-            self.headers.addRawHeader(b"Retry-After", response.retry_after.encode("latin-1"))
-        self._body = response.body
 
     def deliverBody(self, protocol: IProtocol) -> None:
-        protocol.dataReceived(self._body)
+        protocol.dataReceived(self.response.body)
         protocol.connectionLost(Failure(ResponseDone()))
 
     def setPreviousResponse(self, response: IResponse) -> None:

@@ -18,11 +18,11 @@ from merlind.core.outcome import Fault, HandleExpired, Outcome, Pending, Rejecte
 from merlind.core.task import Task
 from merlind.daemon.clock import ServiceClock
 from merlind.daemon.metrics import Metrics
-from merlind.upstream.agent import KeepAliveAgent
+from merlind.upstream.agent import CompleteResponse, KeepAliveAgent
 from merlind.upstream.errors import NoConnection, OutcomeUnknown
 from merlind.upstream.form import poll_form, upload_form
 from merlind.upstream.reply import interpret
-from merlind.upstream.response_parser import BadResponse
+from merlind.upstream.response_parser import BadResponse, UpstreamResponse
 
 _LABELS: dict[type, str] = {
     Scored: "scored",
@@ -55,7 +55,8 @@ class MerlinfaceClient:
         self._clock = clock
         self._agent = agent
         self._treq = HTTPClient(agent)
-        self._url = EncodedURL.from_text(agent.url)
+        # The agent has the URL. This refers to the same (RFC 3986, section 4.4), and treq need not encode it each time.
+        self._same_url = EncodedURL()
         self._no_cookies = CookieJar()  # given one, treq makes none for each request
         self._photos = photos
         self._metrics = metrics
@@ -103,7 +104,7 @@ class MerlinfaceClient:
         form = poll_form(self._boundary, retry_id)
         request = (self._poll_opening, b"%d" % len(form), self._poll_ending, form)
         response = await self._agent.send(request).addTimeout(self._timeout, self._reactor)
-        return interpret(True, response.status, response.body, response.retry_after, self._clock.wall())
+        return self._interpret(True, response)
 
     async def _upload(self, task: Task) -> Outcome:
         try:
@@ -113,7 +114,7 @@ class MerlinfaceClient:
         with photo:
             form = upload_form(self._boundary, task.name, photo, task.photo)
             sent = self._treq.post(
-                self._url,
+                self._same_url,
                 data=form,
                 headers=self._headers,
                 cookies=self._no_cookies,
@@ -121,10 +122,12 @@ class MerlinfaceClient:
                 unbuffered=True,
             )
             response = await sent.addTimeout(self._timeout, self._reactor)
-        body = await response.content()
-        retry_after = response.headers.getRawHeaders(b"Retry-After", [None])[0]
-        said = None if retry_after is None else retry_after.decode("latin-1")
-        return interpret(False, response.code, body, said, self._clock.wall())
+        complete = response.original  # treq's response wraps the agent's
+        assert isinstance(complete, CompleteResponse)
+        return self._interpret(False, complete.response)
+
+    def _interpret(self, polled: bool, response: UpstreamResponse) -> Outcome:
+        return interpret(polled, response.status, response.body, response.retry_after, self._clock.wall())
 
 
 def _no_response(error: Exception) -> TransientError:
