@@ -22,7 +22,7 @@ from merlind.upstream.agent import CompleteResponse, KeepAliveAgent
 from merlind.upstream.errors import NoConnection, OutcomeUnknown
 from merlind.upstream.form import poll_form, upload_form
 from merlind.upstream.reply import interpret
-from merlind.upstream.response_parser import BadResponse, UpstreamResponse
+from merlind.upstream.response_parser import BadResponse
 
 _LABELS: dict[type, str] = {
     Scored: "scored",
@@ -86,7 +86,7 @@ class MerlinfaceClient:
         began = self._reactor.seconds()
         label = "cancelled"
         try:
-            outcome = await (self._upload(task) if task.retry_id is None else self._poll(task.retry_id))
+            outcome = await (self._upload(task) if task.retry_id is None else self._poll(task, task.retry_id))
             label = _LABELS[type(outcome)]
         except PhotoMissing:
             label = "photo_missing"
@@ -99,12 +99,12 @@ class MerlinfaceClient:
             self._metrics.upstream_request(kind, label, self._reactor.seconds() - began)
         return outcome
 
-    async def _poll(self, retry_id: str) -> Outcome:
+    async def _poll(self, task: Task, retry_id: str) -> Outcome:
         # Polls are most of the requests. They bypass treq: all of a poll but the form and its length is ready already.
         form = poll_form(self._boundary, retry_id)
         request = (self._poll_opening, b"%d" % len(form), self._poll_ending, form)
         response = await self._agent.send(request).addTimeout(self._timeout, self._reactor)
-        return self._interpret(True, response)
+        return interpret(True, response, self._clock.wall(), (task.name, retry_id))
 
     async def _upload(self, task: Task) -> Outcome:
         try:
@@ -124,10 +124,7 @@ class MerlinfaceClient:
             response = await sent.addTimeout(self._timeout, self._reactor)
         complete = response.original  # treq's response wraps the agent's
         assert isinstance(complete, CompleteResponse)
-        return self._interpret(False, complete.response)
-
-    def _interpret(self, polled: bool, response: UpstreamResponse) -> Outcome:
-        return interpret(polled, response.status, response.body, response.retry_after, self._clock.wall())
+        return interpret(False, complete.response, self._clock.wall(), (task.name,))
 
 
 def _no_response(error: Exception) -> TransientError:

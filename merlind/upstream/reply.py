@@ -1,4 +1,4 @@
-"""What a response of the upstream means: pure functions from status, Retry-After and body to an outcome.
+"""What a response of the upstream means: pure functions from a response to an outcome.
 
 The rules are the table in docs/contract.md, "Upstream side". Nothing that an upstream can send makes them raise.
 """
@@ -6,12 +6,14 @@ The rules are the table in docs/contract.md, "Upstream side". Nothing that an up
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Collection
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 from typing import Any
 
 from merlind.core.outcome import Fault, HandleExpired, Outcome, Pending, Rejected, Scored, TaskError, TransientError
+from merlind.upstream.error_text import error_text, page_text, redirect_target
+from merlind.upstream.response_parser import UpstreamResponse
 
 MAX_RETRY_ID = 512
 """The longest retry_id that is accepted, in characters."""
@@ -19,43 +21,64 @@ MAX_RETRY_ID = 512
 MAX_RETRY_AFTER = 3600.0
 """The longest wait that an upstream can ask for, in seconds; longer ones are clamped to it."""
 
-MAX_DETAIL = 300
-"""How much is kept of the reason for a rejection, in characters."""
-
 _NUMBER = re.compile(r"-?(?:0|[1-9][0-9]{0,400})(?:\.[0-9]{1,400})?(?:[eE][+-]?[0-9]{1,5})?")
 _RETRY_ID = re.compile(rf"[\x21-\x7e]{{1,{MAX_RETRY_ID}}}")
 _REJECTIONS = frozenset({400, 413, 415, 422})
 _EXPIRIES = frozenset({404, 410})
 _MISCONFIGURATIONS = frozenset({401, 403, 404, 405, 410})
 _UNAVAILABLE = frozenset({408, 425, 429, 502, 503, 504})
+_API_FIELDS = frozenset({"errors", "error", "detail", "message"})
 
 
 class _NotStrict(ValueError):
     """JSON that a strict reader doesn't accept."""
 
 
-def interpret(polled: bool, status: int, body: bytes, retry_after: str | None, wall: float) -> Outcome:
+def interpret(polled: bool, response: UpstreamResponse, wall: float, private: Collection[str] = ()) -> Outcome:
     """Return what the response to an upload means, or to a poll if ``polled``.
 
-    ``retry_after`` is the header's value, ``wall`` the present time in seconds since the epoch, to read a date by.
+    ``wall`` is the present time in seconds since the epoch, to read a date by. ``private`` are texts that no
+    TransientError repeats, because its reason gets into the log.
     """
-    after = parse_retry_after(retry_after, wall)
+    status, after = response.status, parse_retry_after(response.retry_after, wall)
     if 200 <= status < 300:
-        return _interpret_body(polled, body, after)
-    if status in _REJECTIONS:
-        return Rejected(TaskError(f"upstream_{status}", _detail(_object(body)) or f"the upstream answered {status}"))
-    if polled and status in _EXPIRIES:
-        return HandleExpired()
-    return TransientError(f"http {status}", after, _fault(status))
-
-
-def _fault(status: int) -> Fault:
+        return _interpret_success(polled, response.body, after)
+    if 300 <= status < 400:
+        return TransientError(_redirect(response), after, Fault.MISCONFIGURED)
+    if status in _REJECTIONS or (polled and status in _EXPIRIES):
+        reply = _object(response.body)
+        # Anything in between may respond with these too, and its page says nothing about the one photo.
+        if reply is None or not _is_api_error(reply):
+            reason = _with_words(f"http {status}, not in the API's form", response.body, private)
+            return TransientError(reason, after, Fault.MISCONFIGURED)
+        if status in _EXPIRIES:
+            return HandleExpired()
+        return Rejected(TaskError(f"upstream_{status}", error_text(reply) or f"the upstream answered {status}"))
     if status in _MISCONFIGURATIONS:
-        return Fault.MISCONFIGURED
-    return Fault.UNAVAILABLE if status in _UNAVAILABLE else Fault.RESPONSE
+        reason = _with_words(f"http {status}", response.body, private)
+        return TransientError(reason, after, Fault.MISCONFIGURED)
+    return TransientError(f"http {status}", after, Fault.UNAVAILABLE if status in _UNAVAILABLE else Fault.RESPONSE)
 
 
-def _interpret_body(polled: bool, body: bytes, after: float) -> Outcome:
+def _is_api_error(reply: dict[str, Any]) -> bool:
+    """Whether this is an error response of the API itself, and not of something in front of it."""
+    return reply.get("status") == "error" or not _API_FIELDS.isdisjoint(reply)
+
+
+def _redirect(response: UpstreamResponse) -> str:
+    """Describe a redirect, which is never followed."""
+    target = redirect_target(response.location or "")
+    return f"http {response.status}, a redirect " + (f"to {target}" if target else "without a Location")
+
+
+def _with_words(reason: str, body: bytes, private: Collection[str]) -> str:
+    """Return ``reason`` with what the body says, if it says anything, and nothing private."""
+    reply = _object(body)
+    words = (error_text(reply) if reply else "") or page_text(body)
+    return reason if not words or any(text in words for text in private) else f"{reason}: {words}"
+
+
+def _interpret_success(polled: bool, body: bytes, after: float) -> Outcome:
     reply = _object(body)
     if reply is None:
         return TransientError("not json", after)
@@ -70,7 +93,7 @@ def _interpret_body(polled: bool, body: bytes, after: float) -> Outcome:
                 return TransientError("no usable retry_id", after)
             return Pending(retry_id, after)
         case "error":
-            return Rejected(TaskError("upstream_error", _detail(reply) or "the upstream refused it"))
+            return Rejected(TaskError("upstream_error", error_text(reply) or "the upstream refused it"))
         case _:
             return TransientError("unknown status", after)
 
@@ -125,18 +148,6 @@ def _retry_id(value: object) -> str | None:
     if not isinstance(value, str) or _RETRY_ID.fullmatch(value) is None or "../" in value:
         return None
     return value
-
-
-def _detail(reply: Mapping[str, Any] | None) -> str:
-    """Return what ``errors`` says, on one line of printable characters, shortened; or an empty string."""
-    errors = (reply or {}).get("errors")
-    if isinstance(errors, str):
-        errors = [errors]
-    if not isinstance(errors, list):
-        return ""
-    said = "; ".join(str(error)[:MAX_DETAIL] for error in errors[:10] if isinstance(error, str | int | float))
-    clean = "".join(c for c in said if c.isprintable())
-    return clean if len(clean) <= MAX_DETAIL else clean[: MAX_DETAIL - 1] + "…"
 
 
 def parse_retry_after(value: str | None, wall: float) -> float:

@@ -15,8 +15,8 @@ MAX_RESPONSE = 65536
 _STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-9][0-9]{2})(?: [\t\x20-\x7e\x80-\xff]*)?")
 _FIELD_LINE = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):([\t\x20-\x7e\x80-\xff]*)")
 _CHUNK_LINE = re.compile(rb"([0-9A-Fa-f]+)[ \t]*(?:;[\t\x20-\x7e\x80-\xff]*)?")
-_GZIP = (b"gzip", b"x-gzip")
-_ZLIB_GZIP = 16 + zlib.MAX_WBITS
+_COMPRESSIONS = (b"gzip", b"x-gzip", b"deflate")
+_GZIP_OR_DEFLATE = 32 + zlib.MAX_WBITS  # which of them it is, zlib sees at the first bytes
 
 _Fields = dict[bytes, list[bytes]]
 """Header fields: the values of each name, in lower case, in the order in which they came."""
@@ -28,7 +28,7 @@ class BadResponse(Exception):
 
 @dataclass(frozen=True, slots=True)
 class UpstreamResponse:
-    """A complete response: status code, decoded body, and the value of Retry-After.
+    """A complete response: status code, decoded body, and the values of Retry-After and Location.
 
     ``keep_alive`` says whether the server leaves the connection open for the next request.
     """
@@ -37,6 +37,7 @@ class UpstreamResponse:
     body: bytes
     retry_after: str | None
     keep_alive: bool
+    location: str | None = None
 
 
 class ResponseParser:
@@ -49,7 +50,8 @@ class ResponseParser:
         self._status = 0
         self._keep_alive = False
         self._retry_after: str | None = None
-        self._gzip = False
+        self._location: str | None = None
+        self._compressed = False
         self._length = 0
         self._chunks: list[bytes] = []
         # A plain function: a bound method would make the parser refer to itself, and wait for the garbage collector.
@@ -94,9 +96,11 @@ class ResponseParser:
         """Find the few fields that matter, and from them where the body ends (RFC 9112, section 6.3)."""
         if b"retry-after" in fields:
             self._retry_after = fields[b"retry-after"][0].decode("latin-1")
+        if b"location" in fields:
+            self._location = fields[b"location"][0].decode("latin-1")
         self._keep_alive = http11 and b"close" not in _tokens(fields, b"connection")
         codings = [coding for coding in _tokens(fields, b"content-encoding") if coding not in (b"", b"identity")]
-        self._gzip = len(codings) == 1 and codings[0] in _GZIP
+        self._compressed = len(codings) == 1 and codings[0] in _COMPRESSIONS
         chunked, length = _framing(fields)
         if self._status in (204, 304):
             self._read = ResponseParser._read_length
@@ -156,8 +160,8 @@ class ResponseParser:
     def _complete(self, body: bytes, keep_alive: bool) -> UpstreamResponse:
         # Bytes beyond the body: the server is out of step with us, so the connection must not be used again.
         in_step = len(self._buffer) == self._position and not self._overflowed
-        body = _gunzip(body) if self._gzip else body
-        return UpstreamResponse(self._status, body, self._retry_after, keep_alive and in_step)
+        body = _decompress(body) if self._compressed else body
+        return UpstreamResponse(self._status, body, self._retry_after, keep_alive and in_step, self._location)
 
 
 def _parse_fields(lines: list[bytes]) -> _Fields:
@@ -202,12 +206,12 @@ def _framing(fields: _Fields) -> tuple[bool, int | None]:
     return False, int(digits)
 
 
-def _gunzip(body: bytes) -> bytes:
-    """Decode gzip up to MAX_RESPONSE bytes. A body that can't be decoded stays as it is: its status still counts.
+def _decompress(body: bytes) -> bytes:
+    """Decode up to MAX_RESPONSE bytes. A body that can't be decoded stays as it is: its status still counts.
 
     We ask for no coding, yet some servers use it all the same (docs/contract.md, "Upstream side").
     """
-    decoder = zlib.decompressobj(_ZLIB_GZIP)
+    decoder = zlib.decompressobj(_GZIP_OR_DEFLATE)
     try:
         decoded = decoder.decompress(body, MAX_RESPONSE + 1)
     except zlib.error:

@@ -7,6 +7,7 @@ import contextlib
 import gzip
 import socket
 import time
+import zlib
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
@@ -76,6 +77,10 @@ TRANSIENT_ERRORS: dict[str, Way] = {
     "U4 401": body(b"{}", 401),
     "U4 403": body(b"{}", 403),
     "U4 405": body(b"{}", 405),
+    "U13 400 as HTML": body(b"<html><title>400 Bad Request</title>", 400),
+    "U13 413 without a word": body(b"", 413),
+    "U13 415 as JSON of no API": body(b'{"type":"about:blank"}', 415),
+    "U13 422 as text": body(b"no", 422),
     "U5 HTML": body(b"<html>hello</html>"),
     "U5 nothing": body(b""),
     "U5 half": cut_short,
@@ -114,9 +119,11 @@ TRANSIENT_ERRORS: dict[str, Way] = {
 
 REJECTIONS = {
     "U4 400": (body(b'{"status":"error","errors":["no face"]}', 400), "upstream_400", "no face"),
-    "U4 413": (body(b"", 413), "upstream_413", ""),
-    "U4 415": (body(b"<html>", 415), "upstream_415", ""),
+    "U4 413": (body(b'{"error":null}', 413), "upstream_413", "answered 413"),
+    "U4 415": (body(b'{"detail":"not an image"}', 415), "upstream_415", "not an image"),
     "U4 422": (body(b'{"errors":"blurred"}', 422), "upstream_422", "blurred"),
+    "U17 a field": (body(b'{"errors":{"photo":["no face"]}}', 422), "upstream_422", "photo: no face"),
+    "U17 an object": (body(b'{"status":"error","error":{"code":7,"message":"no face"}}'), "upstream_error", "no face"),
     "an error": (body(b'{"status":"error","result":null,"errors":["two faces"]}'), "upstream_error", "two faces"),
     "a long error": (body(b'{"status":"error","errors":["%s"]}' % (b"x" * 5000)), "upstream_error", "xxx"),
 }
@@ -126,6 +133,7 @@ RESULTS = {
     "U6 a number in a string": (body(b'{"status":"ready","result":"0.5"}'), 0.5),
     "U6 an integer": (body(b'{"status":"success","result":1}'), 1.0),
     "U6 negative": (body(b'{"status":"ready","result":-2.5e-3}'), -0.0025),
+    "U16 deflate": (body(zlib.compress(READY), 200, "Content-Encoding: deflate"), 0.5),
     "U9 small gzip": (body(gzip.compress(READY), 200, "Content-Encoding: gzip"), 0.5),
     "ends with the connection": (raw(b"HTTP/1.0 200 OK\r\n\r\n" + READY), 0.5),
     "in chunks": (raw(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1f\r\n" + READY + b"\r\n0\r\n\r\n"), 0.5),
@@ -203,7 +211,7 @@ class MisbehaviourTest(ProcessCase):
         self.figures(responses=2 * len(RESULTS))
 
     def test_expired_retry_id_uploads_again(self) -> None:
-        """After a 404 or 410 to a poll the photo is uploaded again, and the task becomes ready (U4)."""
+        """After the API's 404 or 410 to a poll the photo is uploaded again, and the task becomes ready (U4)."""
         for code in (404, 410):
             upstream = Upstream(self.addCleanup, partial(self.expire, code=code))
             merlind = Merlind(self.addCleanup, self.folder / str(code), upstream=upstream.url).start()
@@ -215,7 +223,7 @@ class MisbehaviourTest(ProcessCase):
     def expire(self, request: UpstreamRequest, code: int) -> object:
         """Respond to polls with ``code``, to the first upload with a retry_id and to the second with a score."""
         if request.kind == "poll":
-            return request.respond(code, b"{}")
+            return request.respond(code, b'{"status":"error","result":null,"errors":["unknown"]}')
         return request.wait("id") if request.nth == 1 else request.respond_json(status="ready", result=GOOD)
 
 
@@ -260,7 +268,7 @@ class DelayTest(ProcessCase):
         self.figures(upstream_requests=len(upstream.requests), error_code="gave_up")
 
     def test_redirects_are_not_followed(self) -> None:
-        """A redirect is a transient error: merlind tries the same address again (U10)."""
+        """A redirect is a transient error: the log says where to, and merlind tries the same address again (U10)."""
         elsewhere = Upstream(self.addCleanup, lambda request: request.respond_json(status="ready", result=0.9))
 
         def script(request: UpstreamRequest) -> object:
@@ -274,6 +282,8 @@ class DelayTest(ProcessCase):
         task = post(merlind.port, "Ada", png()).json()["task"]
         self.assertEqual(merlind.get(task, wait=60).json(), {"status": "ready", "result": GOOD})
         self.assertEqual(elsewhere.requests, [])
+        for code in codes:
+            self.assertIn(f"http {code}, a redirect to {elsewhere.url}", merlind.log())
         self.figures(redirects=len(codes), followed=0)
 
     def test_unreachable_upstream_loses_nothing(self) -> None:

@@ -270,7 +270,7 @@ class TreqTests(AgentCase):
         self.assertEqual(list(response.headers.getAllRawHeaders()), [])
         self.assertEqual(self.successResultOf(readBody(response)), b"ok")
         assert isinstance(response, CompleteResponse)
-        self.assertEqual(response.response, UpstreamResponse(302, b"ok", "7\xff", True))
+        self.assertEqual(response.response, UpstreamResponse(302, b"ok", "7\xff", True, "/"))
 
 
 class UrlTests(SynchronousTestCase):

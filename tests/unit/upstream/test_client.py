@@ -248,17 +248,21 @@ class OutcomeTests(ClientCase):
 
     def test_responses(self) -> None:
         """Responses mean what reply.py says, which is told whether they are to a poll."""
-        misconfigured = TransientError("http 404", fault=Fault.MISCONFIGURED)
         wait = b'{"status":"wait","result":null,"retry_id":"x"}'
+        error = b'{"status":"error","result":null,"errors":["unknown"]}'
         for upload in (False, True):
             for received, outcome in (
                 (response(), Scored(0.83)),
                 (response(wait, b"202 Accepted", b"Retry-After: 9\r\n"), Pending("x", 9.0)),
                 (response(b"", b"503 Busy", b"Retry-After: 9\r\n"), TransientError("http 503", 9.0, Fault.UNAVAILABLE)),
-                (response(b"", b"422 No"), Rejected(TaskError("upstream_422", "the upstream answered 422"))),
+                (response(error, b"422 No"), Rejected(TaskError("upstream_422", "unknown"))),
                 (
-                    response(b"", b"404 No"),
-                    misconfigured if upload else HandleExpired(),
+                    response(b"<title>Nope</title>", b"422 No"),
+                    TransientError("http 422, not in the API's form: Nope", fault=Fault.MISCONFIGURED),
+                ),
+                (
+                    response(error, b"404 No"),
+                    TransientError("http 404: unknown", fault=Fault.MISCONFIGURED) if upload else HandleExpired(),
                 ),
                 (response(b"<html>"), TransientError("not json")),
             ):
@@ -272,20 +276,24 @@ class OutcomeTests(ClientCase):
         self.assertEqual(self.outcome(response(b"", b"503 Busy", date)), outcome)
 
     def test_redirect(self) -> None:
-        """It is not followed."""
+        """It is not followed, and says where to."""
+        outcome = TransientError("http 302, a redirect to http://elsewhere/", fault=Fault.MISCONFIGURED)
         for upload in (False, True):
             moved = response(b"", b"302 Found", b"Location: http://elsewhere/\r\n")
             before = len(self.reactor.tcpClients)
-            self.assertEqual(self.outcome(moved, upload), TransientError("http 302"))
+            self.assertEqual(self.outcome(moved, upload), outcome)
             self.assertEqual(len(self.reactor.tcpClients), before + 1)
 
     def test_compressed(self) -> None:
-        """We ask for no encoding; gzip is decoded all the same, and any other encoding isn't JSON."""
+        """We ask for no encoding; gzip and deflate are decoded all the same, no other encoding is (U16)."""
         for upload in (False, True):
-            received = response(gzip.compress(READY), headers=b"Content-Encoding: gzip\r\n")
-            self.assertEqual(self.outcome(received, upload), Scored(0.83))
-            received = response(zlib.compress(READY), headers=b"Content-Encoding: deflate\r\n")
-            self.assertEqual(self.outcome(received, upload), TransientError("not json"))
+            for coding, body, outcome in (
+                (b"gzip", gzip.compress(READY), Scored(0.83)),
+                (b"deflate", zlib.compress(READY), Scored(0.83)),
+                (b"br", b"\x0b\x02\x80{}\x03", TransientError("not json")),
+            ):
+                received = response(body, headers=b"Content-Encoding: %s\r\n" % coding)
+                self.assertEqual(self.outcome(received, upload), outcome)
 
     def test_compressed_too_large(self) -> None:
         """What gzip makes of a response is limited like the response itself."""
@@ -353,8 +361,8 @@ class OutcomeTests(ClientCase):
         self.take_slowly()
         self.wire.connect()
         self.assertTrue(len(self.wire.transport.value()) < len(LARGE))
-        self.wire.receive(response(b"", b"413 Too large"))
-        self.assertEqual(self.successResultOf(d), Rejected(TaskError("upstream_413", "the upstream answered 413")))
+        self.wire.receive(response(b'{"errors":["too large"]}', b"413 Too large"))
+        self.assertEqual(self.successResultOf(d), Rejected(TaskError("upstream_413", "too large")))
         self.assertTrue(self.wire.closed)
 
 
@@ -539,6 +547,11 @@ class TellingTests(ClientCase):
             self.wire.connect()
             d.cancel()
             self.failureResultOf(d)
+            for upload in (True, False):
+                d = self.upload(self.task(name="Secretname")) if upload else self.poll("secretid")
+                self.wire.connect()
+                self.wire.receive(response(b"<p>Secretname, secretid?</p>", b"400 No"))
+                self.assertNotIn("ecret", str(self.successResultOf(d)))
         self.assertEqual(
             len([event for event in logs if event["log_namespace"] == "merlind.upstream.client.MerlinfaceClient"]), 1
         )

@@ -1,6 +1,7 @@
 """One HTTP/1.1 response, read strictly, in whatever pieces it comes."""
 
 import gzip
+import zlib
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -82,10 +83,17 @@ class ResponseTests(SynchronousTestCase):
         self.assert_read(sized(b"x", date), UpstreamResponse(200, b"x", "Fri, 15 Jan 2027 08:00:30 GMT", True))
         self.assert_read(sized(b"x", b"Connection: a,\r\n close\r\n"), UpstreamResponse(200, b"x", None, False))
 
-    def test_gzip(self) -> None:
-        """We ask for no content coding, but gzip is decoded all the same, however the body is framed."""
-        body = gzip.compress(b"body")
-        for coding in (b"gzip", b"GZIP", b"x-gzip", b"identity, gzip", b"gzip,"):
+    def test_compressed(self) -> None:
+        """We ask for no content coding, but gzip and deflate are decoded all the same, however the body is framed."""
+        gzipped, deflated = gzip.compress(b"body"), zlib.compress(b"body")
+        for coding, body in (
+            (b"gzip", gzipped),
+            (b"GZIP", gzipped),
+            (b"x-gzip", gzipped),
+            (b"identity, gzip", gzipped),
+            (b"gzip,", gzipped),
+            (b"deflate", deflated),
+        ):
             headers = b"Content-Encoding: %s\r\n" % coding
             self.assert_read(sized(body, headers), UpstreamResponse(200, b"body", None, True))
             self.assert_read(chunked(body, headers=headers), UpstreamResponse(200, b"body", None, True))
@@ -106,6 +114,7 @@ class ResponseTests(SynchronousTestCase):
             (b"gzip", gzip.compress(bytes(MAX_RESPONSE + 1))),
             (b"gzip", gzip.compress(bytes(20_000_000))),
             (b"gzip, gzip", gzip.compress(whole)),
+            (b"deflate", zlib.compress(bytes(20_000_000))),
             (b"br", b"body"),
             (b"identity", b"body"),
         ):
@@ -149,6 +158,11 @@ class ResponseTests(SynchronousTestCase):
         self.assert_read(sized(b"", headers), UpstreamResponse(200, b"", "7", True))
         self.assert_read(sized(b"", b"Retry-After:\xff\r\n"), UpstreamResponse(200, b"", "\xff", True))
         self.assert_read(chunked(headers=b"Retry-After:\r\n"), UpstreamResponse(200, b"", "", True))
+
+    def test_location(self) -> None:
+        """The value of the first Location, trimmed."""
+        headers = b"LOCATION: \t /\xff \t\r\nLocation: /b\r\n"
+        self.assert_read(sized(b"", headers), UpstreamResponse(200, b"", None, True, "/\xff"))
 
     def test_keep_alive(self) -> None:
         """The connection is kept unless the server says otherwise, is of HTTP/1.0, or sends more than its response."""
