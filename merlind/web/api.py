@@ -157,7 +157,8 @@ def _task_id(query: bytes) -> int:
         pairs = []
     values = [value for name, value in pairs if name == "task_id"]
     if len(values) != 1 or not _TASK_ID.fullmatch(values[0]):
-        raise HTTPError(problem(400, "bad_task_id", "ask with one task_id, a number of up to 16 digits"))
+        how = "POST a form with name and photo to /, then GET /?task_id=N, N being one number of up to 16 digits"
+        raise HTTPError(problem(400, "bad_task_id", how))
     return int(values[0])
 
 

@@ -325,7 +325,7 @@ class GetTests(ContractCase):
     """GET and HEAD: how a task stands."""
 
     def assert_shown(self, task: int, code: int, body: bytes, **headers: str) -> None:
-        """GET and HEAD respond so, the short way and through the router."""
+        """GET and HEAD respond so, by the fast path and through the router."""
         for query in (f"task_id={task}", f"task_id={task}&more=x", f"%74ask_id={task}", f"task_id={task:016}"):
             self.assert_response(self.ask(message("GET", f"/?{query}")), code, body, **headers)
             self.assert_response(self.ask(message("HEAD", f"/?{query}")), code, body, "HEAD", **headers)

@@ -1,4 +1,4 @@
-"""The short way to a task's status: what takes it, and that its responses are the router's, byte for byte."""
+"""The fast path to a task's status: what takes it, and that its responses are the router's, byte for byte."""
 
 from typing import Any
 
@@ -33,7 +33,7 @@ LINES = (
 TARGETS = ("/?task_id=%d", "/?task_id=0%d", "//?task_id=%d", "/?task_id=%d&x", "/?task_id=%d ", "http://a/?task_id=%d")
 
 
-class ShortWayTests(EdgeCase):
+class FastPathTests(EdgeCase):
     """A task that is scored, one that failed, one in flight and one that doesn't exist."""
 
     def setUp(self) -> None:
@@ -54,7 +54,7 @@ class ShortWayTests(EdgeCase):
         self.routed.clear()
 
     def test_same_response_as_the_router(self) -> None:
-        """Whatever is sent, the short way changes neither a byte of the responses nor the state of the connection."""
+        """Whatever is sent, the fast path changes neither a byte of the responses nor the state of the connection."""
         ways: set[bool] = set()
         entry = self.site.entry
 
@@ -96,7 +96,7 @@ class ShortWayTests(EdgeCase):
         self.assertEqual(ways, {True, False})
 
     def test_plain_requests_are_not_routed(self) -> None:
-        """A GET for one task takes the short way, whether memory has the task or not, and whatever its headers."""
+        """A GET for one task takes the fast path, whether memory has the task or not, and whatever its headers."""
         for headers in HEADERS:
             for task, code in zip(self.tasks, (200, 200, 202, 404), strict=True):
                 self.assertEqual(self.ask(get(task, "GET", **headers)).code, code)
