@@ -25,6 +25,9 @@ from merlind.web.upload import PhotoForm
 
 T = TypeVar("T")
 
+MAX_ACCEPT = 1024
+"""The longest Accept that is looked at, in bytes: browsers send some 150, and a long one takes milliseconds."""
+
 MAX_WAIT = 60
 """The longest long poll, in seconds."""
 
@@ -164,10 +167,9 @@ def _task_id(query: bytes) -> int:
 
 def _preferred_wait(request: HandledRequest) -> int | None:
     """Return how long the client wants to wait, in seconds, at most MAX_WAIT (RFC 7240, section 4.3); or None."""
-    for line in request.head.get_all(b"prefer"):
-        for preference in line.split(b","):
-            if found := _WAIT.fullmatch(preference):
-                return min(int(found[1]), MAX_WAIT)
+    for preference in request.head.tokens(b"prefer"):
+        if found := _WAIT.fullmatch(preference):
+            return min(int(found[1]), MAX_WAIT)
     return None
 
 
@@ -180,7 +182,10 @@ def _wants_page(request: HandledRequest) -> bool:
     """Whether to send the page: the client asks for no task, and prefers text/html to JSON or likes both the same."""
     if b"task_id" in request.head.query:
         return False
-    accept = parse_accept_header((request.head.get(b"accept") or b"").decode("latin-1"))
+    field = request.head.get(b"accept") or b""
+    if len(field) > MAX_ACCEPT:
+        return False
+    accept = parse_accept_header(field.decode("latin-1"))
     # Wildcards don't count: curl sends */*. Highest quality comes first, and should win.
     quality = {media_type.partition(";")[0].lower(): q for media_type, q in reversed(accept)}
     html = quality.get("text/html", 0)

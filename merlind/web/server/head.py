@@ -13,6 +13,9 @@ MAX_FIELDS = 100
 MAX_FIELD_NAME = 256
 """The longest name of a field, in bytes."""
 
+MAX_TOKENS = 32
+"""How many elements of a list in a header are looked at."""
+
 _MAX_LENGTH_DIGITS = 15
 
 # RFC 9110, section 7.2, and RFC 3986, section 3.2.2: a name or an address, and a port.
@@ -70,8 +73,12 @@ class Head:
         return value if isinstance(value, list) else [value]
 
     def tokens(self, name: bytes) -> list[bytes]:
-        """Return the elements of a field that is a list of tokens, in lower case (RFC 9110, section 5.6.1)."""
-        return [token.strip(b" \t").lower() for line in self.get_all(name) for token in line.split(b",")]
+        """Return the elements of a field that is a list of tokens, in lower case (RFC 9110, section 5.6.1).
+
+        Only the first MAX_TOKENS of each line: to split 16 KB of commas would take a millisecond.
+        """
+        lines = self.get_all(name)
+        return [token.strip(b" \t").lower() for line in lines for token in line.split(b",", MAX_TOKENS)[:MAX_TOKENS]]
 
     @property
     def persistent(self) -> bool:
