@@ -75,6 +75,9 @@ class MerlindService(Service):
         except OSError as error:
             path = error.filename or self._data_dir.path
             raise SystemExit(f"merlind: {path} can't be used: {error.strerror}") from None
+        if (log := self.log_observer) is not None:
+            text = "Lines of the log that were dropped, because nobody read it or it could not be written."
+            self.parts.metrics.count("merlind_log_lines_dropped", text, lambda: log.dropped)
         for description in self._settings.listen:
             self._public_ports.append(listen(self._reactor, description, self.parts.site))
         if self._settings.admin is not None:

@@ -95,17 +95,18 @@ def makeService(options: Options) -> IService:
     os.umask(0o077)
     use_monotonic_time(reactor)
     process.shorten_pauses()
+    log = process.make_log(reactor, options["log-json"], options.parent or {})
     settings = fit_open_files(make_settings(options), process.raise_open_files())
     data_dir = DataDir(settings.data_dir)
     try:
         data_dir.acquire()
         database.prepare(data_dir.database)
-        service = MerlindService(reactor, settings, data_dir, partial(process.die, reactor))
+        service = MerlindService(reactor, settings, data_dir, partial(process.end_soon, reactor, log))
     except (DataDirUnusable, database.DatabaseUnusable) as error:
         raise SystemExit(f"merlind: {error}") from None
     except OSError as error:
         raise SystemExit(f"merlind: {error.filename or data_dir.path} can't be used: {error.strerror}") from None
-    log = service.log_observer = process.make_log(reactor, options["log-json"], options.parent or {})
+    service.log_observer = log
     if log is not None:
         reactor.addSystemEventTrigger("during", "shutdown", log.end)
     process.limit_stop(reactor)

@@ -86,8 +86,8 @@ class Daemon:
         self._process: subprocess.Popen[bytes] | None = None
         cleanup(self.kill)
 
-    def spawn(self) -> Self:
-        """Start the process; the one before must have ended."""
+    def spawn(self, stdout: int | None = None) -> Self:
+        """Start the process; the one before must have ended. ``stdout`` is a descriptor to use instead of the log."""
         assert not self.running, "it is already running"
 
         def limit() -> None:
@@ -100,7 +100,7 @@ class Daemon:
                 cwd=self.folder,
                 env=environment(self.env),
                 stdin=subprocess.DEVNULL,
-                stdout=log,
+                stdout=log if stdout is None else stdout,
                 stderr=subprocess.STDOUT,
                 preexec_fn=limit,
             )

@@ -1,10 +1,24 @@
 """The metrics of one merlind, in a prometheus_client registry of its own. It knows nothing of who counts."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric, generate_latest
+from prometheus_client.core import CounterMetricFamily
+from prometheus_client.registry import Collector
 
 _LATENCIES = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+
+
+class _Count(Collector):
+    """A counter that something else counts."""
+
+    def __init__(self, name: str, text: str, read: Callable[[], int]) -> None:
+        self._name = name
+        self._text = text
+        self._read = read
+
+    def collect(self) -> Iterable[Metric]:
+        return [CounterMetricFamily(self._name, self._text, value=self._read())]
 
 
 class Metrics:
@@ -60,6 +74,10 @@ class Metrics:
         gauge = Gauge(name, text, [label], registry=self._registry)
         for value, function in read.items():
             gauge.labels(value).set_function(function)
+
+    def count(self, name: str, text: str, read: Callable[[], int]) -> None:
+        """Define a count of what happened so far; ``read`` returns it when the metrics are shown."""
+        self._registry.register(_Count(name, text, read))
 
     def exposition(self) -> bytes:
         """Return all metrics in the Prometheus text format."""

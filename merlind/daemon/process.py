@@ -1,4 +1,4 @@
-"""The process around the service: its limits, its interpreter, its log, and how a signal or a failed disk ends it."""
+"""The process around the service: its limits, its interpreter, its log, and how a signal or a failure ends it."""
 
 import gc
 import os
@@ -6,10 +6,12 @@ import resource
 import signal
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
 from merlind.daemon.log import LineLog, json_line, text_line
+from merlind.daemon.log_output import LogOutput
 
 _SWITCH_INTERVAL = 0.0005
 """Seconds that the reactor may run on when the database's thread wants to: the thread soon waits for the disk again."""
@@ -41,16 +43,39 @@ def raise_open_files() -> int:
 
 
 def make_log(reactor: Any, log_json: bool, twistd: Mapping[str, Any]) -> LineLog | None:
-    """Make the log's observer, or return None to let twistd log. ``twistd`` are twistd's own options."""
-    if twistd.get("syslog") or twistd.get("logger"):
-        return None
-    logfile = twistd.get("logfile")
-    render = json_line if log_json else text_line
-    if logfile in (None, "", "-") and twistd.get("nodaemon", True):
-        return LineLog(reactor, sys.stdout, render)
-    if not log_json:
-        return None
-    return LineLog(reactor, open(logfile or "twistd.log", "a", encoding="utf-8"), render)
+    """Make the log's observer, or return None to let twistd log. ``twistd`` are twistd's own options.
+
+    SIGUSR1 opens the log's file anew, as logrotate wants it; where there is no file of ours it does nothing. Raises
+    SystemExit, with one line that says why, if the file can't be written.
+    """
+    log = None
+    if not twistd.get("syslog") and not twistd.get("logger"):
+        log = LineLog(reactor, _log_output(twistd), json_line if log_json else text_line)
+
+    def on_signal(number: int, frame: object) -> None:
+        if log is not None:
+            reactor.callFromThread(log.reopen)
+
+    # Without a handler the signal ends the process.
+    signal.signal(signal.SIGUSR1, on_signal)
+    return log
+
+
+def _log_output(twistd: Mapping[str, Any]) -> LogOutput:
+    path = twistd.get("logfile")
+    if path in (None, "", "-"):
+        if twistd.get("nodaemon", True):
+            if sys.stdout is None:  # the process was started without one
+                return LogOutput.to_file(os.devnull)
+            sys.stdout.flush()
+            return LogOutput.to_descriptor(sys.stdout.fileno())
+        if path == "-":
+            raise SystemExit("merlind: a daemon has no standard output to log to: name a file with --logfile")
+        path = "twistd.log"
+    try:
+        return LogOutput.to_file(path)
+    except OSError as error:
+        raise SystemExit(f"merlind: the log {path} can't be written: {error.strerror}") from None
 
 
 def limit_stop(reactor: Any) -> None:
@@ -82,13 +107,18 @@ def _start_deadline() -> None:
     signal.alarm(STOP_DEADLINE)
 
 
-def die(reactor: Any, why: str) -> None:
+def end_soon(reactor: Any, log: LineLog | None, why: str) -> None:
     """End the process as a failure, with a line that says why, after LAST_MOMENT."""
+    reactor.callLater(LAST_MOMENT, end, log, why)
 
-    def end() -> None:
-        sys.stdout.flush()
+
+def end(log: LineLog | None, why: str) -> None:
+    """End the process as a failure, at once, with a line that says why."""
+    try:
+        if log is not None:
+            with suppress(MemoryError):
+                log.end()
         sys.stderr.write(f"merlind: {why}\n")
         sys.stderr.flush()
+    finally:
         os._exit(1)
-
-    reactor.callLater(LAST_MOMENT, end)

@@ -6,6 +6,7 @@ from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
+from unittest.mock import Mock
 
 from twisted.application.service import Application, IService
 from twisted.enterprise.adbapi import ConnectionPool
@@ -347,6 +348,22 @@ class StartTests(ServiceCase):
         self.assertEqual(len(set(numbers)), 3)
         self.assertTrue(all(0 < number <= MAX_TASK_ID for number in numbers))
         self.assertGreater(max(numbers) - min(numbers), 3)
+        self.stop()
+
+
+class LogLossTests(ServiceCase):
+    """Lines of the log that were dropped."""
+
+    def test_metric(self) -> None:
+        """The metrics count them, if the log is ours."""
+        self.start()
+        self.assertNotIn(b"merlind_log_lines", self.ask_admin("/metrics").body)
+        self.stop()
+        self.service = self.make()
+        log: Any = Mock(dropped=7)
+        self.service.log_observer = log
+        self.start()
+        self.assertEqual(self.metric("merlind_log_lines_dropped_total"), 7)
         self.stop()
 
 

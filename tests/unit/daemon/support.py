@@ -7,12 +7,25 @@ import resource
 import signal
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import twisted.internet.reactor  # so that there is one that can be replaced
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.unit.support import Reactor
+
+
+class StandardOutput(io.FileIO):
+    """A standard output that is a file; the log writes to its descriptor."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, "w")
+        self._path = path
+
+    def getvalue(self) -> str:
+        """What was written."""
+        return self._path.read_text("utf-8")
 
 
 class ProcessCase(SynchronousTestCase):
@@ -38,7 +51,8 @@ class ProcessCase(SynchronousTestCase):
         self.patch(signal, "alarm", self.alarms.append)
         self.exits: list[int] = []
         self.patch(os, "_exit", self.exits.append)
-        self.stdout, self.stderr = io.StringIO(), io.StringIO()
+        self.stdout, self.stderr = StandardOutput(Path(self.mktemp())), io.StringIO()
+        self.addCleanup(self.stdout.close)
         self.patch(sys, "stdout", self.stdout)
         self.patch(sys, "stderr", self.stderr)
 

@@ -28,6 +28,15 @@ class MetricsTests(SynchronousTestCase):
             },
         )
 
+    def test_count(self) -> None:
+        """A count that something else keeps is shown as a counter, with the value of that moment."""
+        counted = [3]
+        self.metrics.count("merlind_log_lines_dropped", "Lines.", lambda: counted[0])
+        self.assertEqual(self.lines("merlind_log_lines"), ["merlind_log_lines_dropped_total 3.0"])
+        counted[0] = 4
+        self.assertEqual(self.lines("merlind_log_lines"), ["merlind_log_lines_dropped_total 4.0"])
+        self.assertIn("# TYPE merlind_log_lines_dropped_total counter", self.metrics.exposition().decode())
+
     def test_upstream_requests(self) -> None:
         """Requests to the upstream are counted by kind and outcome, and timed by kind."""
         for kind, outcome, seconds in (("poll", "done", 0.5), ("poll", "wait", 0.25), ("upload", "done", 7.0)):

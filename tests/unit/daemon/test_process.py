@@ -2,6 +2,7 @@
 
 import gc
 import json
+import os
 import resource
 import signal
 import sys
@@ -12,7 +13,9 @@ from twisted.logger import LogLevel
 
 from merlind.daemon import process
 from merlind.daemon.log import LineLog
+from merlind.daemon.log_output import LogOutput
 from tests.unit.daemon.support import ProcessCase
+from tests.unit.support import raising
 
 EVENT = {"log_level": LogLevel.warn, "log_namespace": "merlind.x", "log_format": "task {task}: done", "task": 7}
 
@@ -42,7 +45,13 @@ class LogTests(ProcessCase):
         """A log of ours."""
         log = process.make_log(self.reactor, log_json, twistd)
         assert log is not None, "it is left to twistd"
+        self.addCleanup(self.close, log._output)
         return log
+
+    def close(self, output: LogOutput) -> None:
+        """Close what isn't the standard output."""
+        if output._descriptor != self.stdout.fileno():
+            os.close(output._descriptor)
 
     def test_standard_output(self) -> None:
         """In the foreground it goes to the standard output, as text or as JSON."""
@@ -54,27 +63,53 @@ class LogTests(ProcessCase):
         self.assertEqual((line["message"], line["task"], line["level"]), ("task 7: done", 7, "warn"))
 
     def test_left_to_twistd(self) -> None:
-        """An operator who told twistd where to log, or with which logger, gets just that."""
-        places: tuple[dict[str, Any], ...] = (
-            {"syslog": True},
-            {"logger": "x.y"},
-            {"nodaemon": True, "logfile": "x.log"},
-            {"nodaemon": False, "logfile": None},
-        )
-        for twistd in places:
-            self.assertIsNone(process.make_log(self.reactor, False, twistd), twistd)
-        for twistd in places[:2]:
-            self.assertIsNone(process.make_log(self.reactor, True, twistd), twistd)
+        """An operator who told twistd to log elsewhere gets just that."""
+        for twistd in ({"syslog": True}, {"logger": "x.y"}, {"syslog": True, "nodaemon": True, "logfile": "x.log"}):
+            for log_json in (False, True):
+                self.assertIsNone(process.make_log(self.reactor, log_json, twistd), twistd)
 
-    def test_json_into_a_file(self) -> None:
-        """twistd can't write JSON to a file, so we write it ourselves."""
-        file = Path(self.mktemp())
+    def test_file(self) -> None:
+        """A file that is named is appended to, as text or as JSON; it is twistd's option, and twistd.log by default."""
+        file = Path(self.mktemp()).absolute()
         for nodaemon in (True, False):
-            log = self.log(log_json=True, nodaemon=nodaemon, logfile=str(file))
-            log(EVENT)
-            log._stream.close()
-        self.assertEqual([json.loads(line)["task"] for line in file.read_text().splitlines()], [7, 7])
+            self.log(log_json=True, nodaemon=nodaemon, logfile=str(file))(EVENT)
+            self.log(nodaemon=nodaemon, logfile=str(file))(EVENT)
+        lines = file.read_text().splitlines()
+        self.assertEqual([json.loads(line)["task"] for line in lines[::2]], [7, 7])
+        self.assertTrue(all(line.endswith("] task 7: done") for line in lines[1::2]), lines)
         self.assertEqual(self.stdout.getvalue(), "")
+        self.addCleanup(os.chdir, os.getcwd())
+        folder = Path(self.mktemp())
+        folder.mkdir()
+        os.chdir(folder)
+        self.log(nodaemon=False, logfile=None)(EVENT)
+        self.assertEqual(os.listdir("."), ["twistd.log"])
+
+    def test_no_standard_output(self) -> None:
+        """Without a standard output the log goes nowhere, not into the next file that is opened; a daemon has none."""
+        self.patch(sys, "stdout", None)
+        self.log()(EVENT)
+        error = self.assertRaises(SystemExit, self.log, nodaemon=False, logfile="-")
+        self.assertIn("merlind: a daemon has no standard output", str(error))
+
+    def test_file_that_cannot_be_written(self) -> None:
+        """It ends the start with one line."""
+        error = self.assertRaises(SystemExit, self.log, logfile="/proc/no/log")
+        self.assertEqual(error.code, "merlind: the log /proc/no/log can't be written: No such file or directory")
+
+    def test_signal(self) -> None:
+        """SIGUSR1 opens a file anew that was moved away; with any other log it does nothing (D15)."""
+        file = Path(self.mktemp()).absolute()
+        log = self.log(logfile=str(file))
+        log(EVENT)
+        file.rename(file.with_suffix(".1"))
+        self.signals[signal.SIGUSR1](signal.SIGUSR1, None)
+        log(EVENT)
+        self.assertEqual([path.read_text().count("\n") for path in (file, file.with_suffix(".1"))], [1, 1])
+        for twistd in ({}, {"syslog": True}, {"logger": "x.y"}):
+            self.signals[signal.SIGUSR1] = signal.SIG_DFL
+            process.make_log(self.reactor, True, twistd)
+            self.signals[signal.SIGUSR1](signal.SIGUSR1, None)
 
 
 class StopTests(ProcessCase):
@@ -108,9 +143,21 @@ class StopTests(ProcessCase):
         self.signals[signal.SIGTERM](signal.SIGTERM, None)
         self.assertEqual((self.exits, len(seen)), ([128 + signal.SIGTERM], 1))
 
-    def test_die(self) -> None:
+    def test_end_soon(self) -> None:
         """A failed disk ends the process as a failure, with a line, when the last responses had a moment."""
-        process.die(self.reactor, "the database failed")
+        process.end_soon(self.reactor, None, "the database failed")
         self.assertEqual((self.exits, self.stderr.getvalue()), ([], ""))
         self.reactor.run_for(process.LAST_MOMENT)
         self.assertEqual((self.exits, self.stderr.getvalue()), ([1], "merlind: the database failed\n"))
+
+    def test_end(self) -> None:
+        """What waits for the log is written before; the process ends also if nothing can be written any more."""
+        log = process.make_log(self.reactor, False, {})
+        assert log is not None
+        log({**EVENT, "log_level": LogLevel.info})
+        self.patch(self.stderr, "write", raising(MemoryError()))
+        self.assertRaises(MemoryError, process.end, log, "out of memory")
+        self.assertIn("task 7: done", self.stdout.getvalue())
+        self.patch(log, "end", raising(MemoryError()))
+        self.assertRaises(MemoryError, process.end, log, "out of memory")
+        self.assertEqual(self.exits, [1, 1])
