@@ -96,6 +96,7 @@ def makeService(options: Options) -> IService:
     use_monotonic_time(reactor)
     process.shorten_pauses()
     log = process.make_log(reactor, options["log-json"], options.parent or {})
+    process.end_at_fatal_errors(reactor, log)
     settings = fit_open_files(make_settings(options), process.raise_open_files())
     data_dir = DataDir(settings.data_dir)
     try:

@@ -10,6 +10,9 @@ from contextlib import suppress
 from functools import partial
 from typing import Any
 
+from twisted.logger import globalLogPublisher
+
+from merlind.daemon.fatal import FatalErrors
 from merlind.daemon.log import LineLog, json_line, text_line
 from merlind.daemon.log_output import LogOutput
 
@@ -105,6 +108,14 @@ def _start_deadline() -> None:
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGALRM):
         signal.signal(number, end)
     signal.alarm(STOP_DEADLINE)
+
+
+def end_at_fatal_errors(reactor: Any, log: LineLog | None) -> None:
+    """End the process when memory is out, or when the reactor's main loop itself fails."""
+    fatal = FatalErrors(partial(end, log), log)
+    # Twisted's publisher tells observers in order, and the log's is added later.
+    globalLogPublisher.addObserver(fatal)
+    fatal.guard_loop(reactor)
 
 
 def end_soon(reactor: Any, log: LineLog | None, why: str) -> None:

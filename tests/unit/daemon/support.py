@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import twisted.internet.reactor  # so that there is one that can be replaced
+from twisted.logger import LogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
+from merlind.daemon import process
 from tests.unit.support import Reactor
 
 
@@ -53,6 +55,8 @@ class ProcessCase(SynchronousTestCase):
         self.patch(os, "_exit", self.exits.append)
         self.stdout, self.stderr = StandardOutput(Path(self.mktemp())), io.StringIO()
         self.addCleanup(self.stdout.close)
+        self.publisher = LogPublisher()
+        self.patch(process, "globalLogPublisher", self.publisher)
         self.patch(sys, "stdout", self.stdout)
         self.patch(sys, "stderr", self.stderr)
 

@@ -9,7 +9,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from twisted.logger import LogLevel
+from twisted.logger import Logger, LogLevel
+from twisted.python.failure import Failure
 
 from merlind.daemon import process
 from merlind.daemon.log import LineLog
@@ -161,3 +162,23 @@ class StopTests(ProcessCase):
         self.patch(log, "end", raising(MemoryError()))
         self.assertRaises(MemoryError, process.end, log, "out of memory")
         self.assertEqual(self.exits, [1, 1])
+
+
+class FatalTests(ProcessCase):
+    """Errors after which the process can't go on end it (D14)."""
+
+    def test_logged(self) -> None:
+        """One that is logged does, and is in the log before."""
+        log = process.make_log(self.reactor, False, {})
+        process.end_at_fatal_errors(self.reactor, log)
+        Logger("merlind.x", observer=self.publisher).failure("oops", Failure(MemoryError()))
+        self.assertEqual((self.exits, self.stderr.getvalue()), ([1], "merlind: out of memory\n"))
+        self.assertIn("[merlind.x#critical] oops\nTraceback", self.stdout.getvalue())
+
+    def test_out_of_the_loop(self) -> None:
+        """So does one that comes out of the reactor's main loop, whoever writes the log."""
+        reactor: Any = self.reactor
+        reactor.runUntilCurrent = raising(RuntimeError("x"))
+        process.end_at_fatal_errors(reactor, None)
+        self.assertRaises(RuntimeError, reactor.runUntilCurrent)
+        self.assertEqual((self.exits, self.stderr.getvalue()), ([1], "merlind: the main loop failed\n"))
