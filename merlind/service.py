@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 from twisted.application.service import Service
@@ -17,6 +18,7 @@ from merlind.core.interfaces import StoreBroken, StoreUnavailable
 from merlind.daemon.datadir import DataDir
 from merlind.daemon.endpoints import listen
 from merlind.daemon.log import LineLog
+from merlind.daemon.systemd import Heartbeat, Systemd
 from merlind.merlinface.api import StandInSettings, make_site
 from merlind.settings import EMBEDDED, Settings
 from merlind.storage.sqlite.database import DatabaseUnusable
@@ -54,6 +56,7 @@ class MerlindService(Service):
         self._public_ports: list[IListeningPort] = []
         self._other_ports: list[IListeningPort] = []
         self.log_observer: LineLog | None = None
+        self.systemd = Systemd({})
 
     def setServiceParent(self, parent: Any) -> None:
         if self.log_observer is not None:
@@ -98,6 +101,9 @@ class MerlindService(Service):
         self.parts.store.count().addCallbacks(self.parts.counts.load, self._not_counted)
         self.parts.scheduler.start()
         self.parts.retention.start()
+        self._heartbeat = Heartbeat(self._reactor, self.systemd, partial(self.parts.store.get, 0))
+        self._heartbeat.start()
+        self._reactor.callWhenRunning(self.systemd.ready)
 
     def _not_counted(self, failure: Failure) -> None:
         failure.trap(StoreUnavailable, StoreBroken)
@@ -112,6 +118,8 @@ class MerlindService(Service):
 
     async def _stop(self) -> None:
         self._log.info("stopping")
+        self.systemd.stopping("stopping")
+        self._heartbeat.stop()
         parts = self.parts
         parts.intake.draining = True
         parts.retention.stop()
@@ -132,6 +140,7 @@ class MerlindService(Service):
 
     def _broken(self, why: str) -> None:
         self._log.critical("{why}; refusing new uploads and shutting down", why=why)
+        self.systemd.stopping(why)
         self.parts.intake.draining = True
         self.parts.results.release()
         self.parts.site.drain()

@@ -14,6 +14,7 @@ from merlind.daemon import process
 from merlind.daemon.clock import use_monotonic_time
 from merlind.daemon.datadir import DataDir, DataDirUnusable
 from merlind.daemon.options import EnvironmentOptions, Option, count, endpoint, seconds
+from merlind.daemon.systemd import Systemd
 from merlind.settings import EMBEDDED, Settings, fit_open_files
 from merlind.storage.sqlite import database
 
@@ -108,6 +109,7 @@ def makeService(options: Options) -> IService:
     except OSError as error:
         raise SystemExit(f"merlind: {error.filename or data_dir.path} can't be used: {error.strerror}") from None
     service.log_observer = log
+    service.systemd = Systemd(os.environ)
     if log is not None:
         reactor.addSystemEventTrigger("during", "shutdown", log.end)
     process.limit_stop(reactor)

@@ -6,14 +6,19 @@ Codes such as D16 are rows of docs/battery.md.
 import http.client
 import json
 import os
+import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
 from pathlib import Path
+from unittest import SkipTest
 
 from tests.client import ask, png, post
 from tests.processes import Merlind, ProcessCase, environment, until
+
+ROOT = Path(__file__).parents[2]
 
 
 class LogTest(ProcessCase):
@@ -101,6 +106,41 @@ class LogTest(ProcessCase):
         took = time.monotonic() - began
         self.assertLess(took, 5)
         self.figures(seconds_to_stop=f"{took:.1f}")
+
+
+class SystemdTest(ProcessCase):
+    """systemd, played by a socket."""
+
+    def test_unit_file(self) -> None:
+        """systemd understands the unit file."""
+        if shutil.which("systemd-analyze") is None:
+            raise SkipTest("needs systemd-analyze")
+        text = (ROOT / "deploy" / "merlind.service").read_text()
+        unit = self.folder / "merlind.service"
+        unit.write_text(text.replace("/opt/merlind/bin/twistd", shutil.which("true") or ""))
+        done = subprocess.run(["systemd-analyze", "verify", "--man=no", unit], capture_output=True, text=True)
+        # It also says what is wrong with units of this machine.
+        self.assertNotIn("merlind", done.stderr)
+
+    def test_notifications(self) -> None:
+        """It is told when merlind serves, that it is alive as often as the watchdog wants, and when it stops."""
+        manager = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.addCleanup(manager.close)
+        manager.settimeout(60)
+        name = f"merlind-{os.getpid()}-{time.monotonic_ns()}"
+        manager.bind(f"\0{name}")
+        merlind = self.merlind(env={"NOTIFY_SOCKET": f"@{name}", "WATCHDOG_USEC": "1000000"}).spawn()
+        told: list[str] = []
+        while told.count("WATCHDOG=1") < 4:
+            told.append(manager.recv(4096).decode())
+            if told[-1].startswith("READY=1"):
+                self.assertEqual(post(merlind.port, "Ada", png()).code, 202)
+        self.assertIn("READY=1\nSTATUS=serving", told)
+        merlind.signal(signal.SIGTERM)
+        while not told[-1].startswith("STOPPING=1"):
+            told.append(manager.recv(4096).decode())
+        merlind.wait()
+        self.assert_no_traceback(merlind)
 
 
 class HealthcheckTest(ProcessCase):

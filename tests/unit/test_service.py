@@ -23,6 +23,7 @@ from merlind.build import Parts
 from merlind.core.task import MAX_TASK_ID
 from merlind.daemon.datadir import DataDir
 from merlind.daemon.endpoints import BACKLOG
+from merlind.daemon.systemd import Systemd
 from merlind.service import STOP_GRACE, MerlindService
 from merlind.settings import Settings
 from merlind.storage.photos.spool import Spool
@@ -348,6 +349,59 @@ class StartTests(ServiceCase):
         self.assertEqual(len(set(numbers)), 3)
         self.assertTrue(all(0 < number <= MAX_TASK_ID for number in numbers))
         self.assertGreater(max(numbers) - min(numbers), 3)
+        self.stop()
+
+
+class ServiceManager(Systemd):
+    """A service manager that records what it is told."""
+
+    def __init__(self, seconds: float | None) -> None:
+        super().__init__({})
+        self._seconds = seconds
+        self.told: list[str] = []
+
+    def watchdog(self) -> float | None:
+        return self._seconds
+
+    def _send(self, *lines: str) -> None:
+        self.told.append(" ".join(lines))
+
+
+class SystemdTests(ServiceCase):
+    """What systemd is told."""
+
+    def manage(self, seconds: float | None = None) -> list[str]:
+        """Start the service under a service manager; return what it is told."""
+        manager = self.service.systemd = ServiceManager(seconds)
+        self.start()
+        return manager.told
+
+    def test_ready_and_stopping(self) -> None:
+        """It is told that merlind is ready once the reactor runs and can serve, and that it stops."""
+        told = self.manage()
+        self.assertEqual(told, [])
+        self.reactor.run()
+        self.assertEqual(told, ["READY=1 STATUS=serving"])
+        self.stop()
+        self.assertEqual(told[1:], ["STOPPING=1 STATUS=stopping"])
+        self.assert_stopped()
+
+    def test_signs_of_life(self) -> None:
+        """The watchdog gets them as long as the database answers, and none after the stop."""
+        told = self.manage(10.0)
+        self.run_for(20)
+        self.assertEqual(told, ["WATCHDOG=1"] * 5)
+        self.stop()
+        self.assert_stopped()
+
+    def test_failed_disk(self) -> None:
+        """After a failure of the disk it is told why merlind ends, and gets no more signs of life."""
+        told = self.manage(10.0)
+        del told[:]
+        self.watch.fault = fail_on("COMMIT", sqlite_error("SQLITE_IOERR_FSYNC"))
+        self.ask(post())
+        self.run_for(20)
+        self.assertEqual(told, [f"STOPPING=1 STATUS={self.died[0]}"])
         self.stop()
 
 
