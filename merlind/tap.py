@@ -13,6 +13,7 @@ from twisted.application.service import IService
 from merlind.daemon import process
 from merlind.daemon.clock import use_monotonic_time
 from merlind.daemon.datadir import DataDir, DataDirUnusable
+from merlind.daemon.garbage import collect_by_time
 from merlind.daemon.options import EnvironmentOptions, Option, count, endpoint, seconds
 from merlind.daemon.systemd import Systemd
 from merlind.settings import EMBEDDED, Settings, fit_open_files
@@ -96,6 +97,7 @@ def makeService(options: Options) -> IService:
     os.umask(0o077)
     use_monotonic_time(reactor)
     process.shorten_pauses()
+    collect_by_time(reactor)
     log = process.make_log(reactor, options["log-json"], options.parent or {})
     process.end_at_fatal_errors(reactor, log)
     settings = fit_open_files(make_settings(options), process.raise_open_files())

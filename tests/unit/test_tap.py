@@ -13,12 +13,14 @@ from typing import Any
 from twisted.application.service import IServiceMaker
 from twisted.logger import LogLevel
 from twisted.plugin import IPlugin
+from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
 from merlind import tap
 from merlind.daemon import process
 from merlind.daemon.datadir import DataDir
+from merlind.daemon.garbage import INTERVAL
 from merlind.daemon.log import LineLog
 from merlind.settings import Settings
 from merlind.storage.sqlite import database
@@ -218,6 +220,15 @@ class MakeServiceTests(ProcessCase):
         self.assertEqual(self.stdout.getvalue(), "")
         self.fire("during", "shutdown")
         self.assertIn("stopped", self.stdout.getvalue())
+
+    def test_watched(self) -> None:
+        """systemd is told what becomes of it, garbage is collected by time, and running out of memory ends it."""
+        self.patch(os, "environ", {"NOTIFY_SOCKET": "/run/systemd/notify", "WATCHDOG_USEC": "30000000"})
+        self.assertEqual(self.make().systemd.watchdog(), 30.0)
+        self.assertEqual([call.getTime() for call in self.reactor.getDelayedCalls()], [INTERVAL])
+        self.publisher({"log_failure": Failure(MemoryError()), "log_format": "oops"})
+        self.assertEqual((self.exits, self.stderr.getvalue()), ([1], "merlind: out of memory\n"))
+        self.assertIn("oops", self.stdout.getvalue())
 
     def test_failed_disk(self) -> None:
         """A failure of the disk ends the process."""
