@@ -2,21 +2,36 @@
 
 import unicodedata
 
+from merlind.core.invisible import MAX_ATTACHED, trim, visible_span
+
 MAX_NAME = 200
 """The longest name, in characters (code points after NFC)."""
 
+_MAX_DECOMPOSED = 4 * MAX_NAME
+"""The most characters that NFC may make MAX_NAME of: none stands for more than 4."""
+
+_TOO_LONG = f"the name is longer than {MAX_NAME} characters"
 _BIDI = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
-_WHITE = "\t\n\v\f\r \u0085\u00a0\u1680\u2028\u2029\u202f\u205f\u3000" + "".join(map(chr, range(0x2000, 0x200B)))
 _FORBIDDEN = frozenset({"Cc", "Cs", "Zl", "Zp"})
 
 
 def canonical_name(text: str) -> str:
-    """Return a name in the form in which names are compared: Unicode NFC, trimmed of white space."""
-    return unicodedata.normalize("NFC", text).strip(_WHITE)
+    """Return a name in the form in which names are compared: Unicode NFC, trimmed of what can't be seen.
+
+    Raises ValueError if it is longer than MAX_NAME.
+    """
+    start, end = visible_span(text)
+    # NFC sorts combining marks in a time that grows with the square of their number.
+    if end - start > _MAX_DECOMPOSED:
+        raise ValueError(_TOO_LONG)
+    name = trim(unicodedata.normalize("NFC", text[start : end + MAX_ATTACHED]))
+    if len(name) > MAX_NAME:
+        raise ValueError(_TOO_LONG)
+    return name
 
 
 def normal_name(raw: bytes) -> str:
-    """Return the name in Unicode NFC, trimmed. Raises ValueError, saying why it can't be a name."""
+    """Return the canonical name in these bytes. Raises ValueError, saying why it can't be a name."""
     try:
         text = raw.decode("utf-8")
     except UnicodeDecodeError:
@@ -24,8 +39,6 @@ def normal_name(raw: bytes) -> str:
     name = canonical_name(text)
     if not name:
         raise ValueError("the name is empty")
-    if len(name) > MAX_NAME:
-        raise ValueError(f"the name is longer than {MAX_NAME} characters")
     if any(c in _BIDI or unicodedata.category(c) in _FORBIDDEN for c in name):
         raise ValueError("the name has control characters in it")
     return name

@@ -3,7 +3,7 @@
 import hashlib
 from dataclasses import dataclass
 
-from merlind.core.names import canonical_name
+from merlind.core.names import MAX_NAME, canonical_name
 from merlind.web.multipart import (
     FormPart,
     FormReader,
@@ -16,9 +16,6 @@ from merlind.web.multipart import (
 
 MAX_PHOTO = 20 * 2**20
 """The largest photo, in bytes."""
-
-MAX_NAME = 200
-"""The longest name, in characters, after Unicode NFC and trimming."""
 
 MAX_FIELD = 4096
 """The longest plain field, in bytes: room for any name of MAX_NAME characters, and some white space."""
@@ -99,11 +96,12 @@ class StandInForm:
                 raise FormError(400, f"{name} is missing")
         if not self._photo_size:
             raise FormError(400, "photo is empty")
-        name = canonical_name(self._text("name"))
+        try:
+            name = canonical_name(self._text("name"))
+        except ValueError:
+            raise FormError(400, f"name is longer than {MAX_NAME} characters") from None
         if not name:
             raise FormError(400, "name is empty")
-        if len(name) > MAX_NAME:
-            raise FormError(400, f"name is longer than {MAX_NAME} characters")
         return UploadForm(name, self._photo.digest())
 
     def _begin(self, part: FormPart) -> None:
