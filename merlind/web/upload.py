@@ -5,7 +5,7 @@ The rules are those of docs/contract.md, "Names and photos" and "Errors" in "Pub
 
 from twisted.logger import Logger
 
-from merlind.core.images import SNIFF, image_type
+from merlind.core.images import bytes_needed, image_type
 from merlind.core.interfaces import StagedPhoto
 from merlind.core.names import normal_name
 from merlind.tasks.intake import Reservation
@@ -145,7 +145,7 @@ class PhotoForm:
     def _write_photo(self, data: bytes) -> None:
         if self._media_type is None:
             self._head += data  # empty as a rule, and then nothing is copied
-            if len(self._head) < SNIFF:
+            if len(self._head) < bytes_needed(self._head):
                 return
             data = self._judge_photo()
         self._keep(data)
@@ -159,7 +159,7 @@ class PhotoForm:
     def _judge_photo(self) -> bytes:
         """Find the photo's type by its first bytes, and return them."""
         head, self._head = self._head, b""
-        self._media_type = image_type(head[:SNIFF])
+        self._media_type = image_type(head[: bytes_needed(head)])
         if self._media_type is None:
             raise HTTPError(
                 problem(422, "not_an_image", "the photo is not a JPEG, PNG, WebP, GIF, HEIC, AVIF, BMP or TIFF image")

@@ -186,6 +186,14 @@ class TakenTests(FormCase):
         """A photo shorter than the bytes that show its type is judged at its end."""
         self.assertEqual(self.take(form(photo=b"\xff\xd8\xff")), ("Anna", b"\xff\xd8\xff", "image/jpeg"))
 
+    def test_avif_in_a_general_container(self) -> None:
+        """The brand that shows its type may come pieces later (docs/battery.md, C13)."""
+        photo = b"\0\0\0\x24ftypmif1\0\0\0\0mif1miafMA1Bavif" + b"x" * 500
+        body = form(photo=photo)
+        for size in (1, 7, len(body)):
+            pieces = (body[i : i + size] for i in range(0, len(body), size))
+            self.assertEqual(self.take(*pieces), ("Anna", photo, "image/avif"))
+
     def test_name_arrives_as_sent(self) -> None:
         """Emoji and combining marks too; composed and trimmed (docs/battery.md, C5)."""
         self.assertEqual(self.take(form("  👩‍👩‍👧 e\u0301 \t"))[0], "👩‍👩‍👧 é")
