@@ -20,7 +20,7 @@ MAX_PHOTO = 20 * 2**20
 MAX_FIELD = 4096
 """The longest plain field, in bytes: room for any name of MAX_NAME characters, and some white space."""
 
-_RULES = FormRules(max_parts=2, epilogue=False)
+_RULES = FormRules(max_parts=2)
 
 
 class FormError(Exception):

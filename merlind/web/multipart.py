@@ -15,9 +15,10 @@ from multipart import (  # type: ignore[import-untyped]
     MultipartError,
     ParserLimitReached,
     PushMultipartParser,
-    parse_content_disposition,
     parse_options_header,
 )
+
+from merlind.web.disposition import AmbiguousDisposition, parse_disposition
 
 MAX_BOUNDARY = 70
 """The longest boundary, in characters (RFC 2046, section 5.1.1)."""
@@ -50,20 +51,22 @@ class FormTooComplex(UnreadableForm):
 class FormRules:
     """How much of the format a reader takes; the limits on headers are for each part.
 
-    ``max_header`` is the longest header in bytes, without its line break. ``epilogue`` says whether anything may follow
-    the closing boundary, which is then ignored; otherwise one CRLF may.
+    ``max_header`` is the longest header in bytes, without its line break. Up to ``max_preamble`` bytes before the first
+    boundary and ``max_epilogue`` bytes behind the closing one are ignored (RFC 2046, section 5.1.1), besides one CRLF.
     """
 
     max_parts: int
     max_headers: int = 8
     max_header: int = 4096
-    epilogue: bool = True
+    max_preamble: int = 0
+    max_epilogue: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class FormPart:
     """A part begins. Its name and filename are None if its Content-Disposition has none.
 
+    The name is exact if it is UTF-8. Of the filename rely on nothing but whether there is one, and whether it is empty.
     ``content_type`` comes in lower case and without parameters, ``transfer_encoding`` in lower case.
     """
 
@@ -113,7 +116,8 @@ class FormReader:
         self._delimiter = b"\r\n--" + boundary
         self._rules = rules
         self._phase = _Phase.PREAMBLE
-        self._buffer = b""
+        # A boundary has a line break before it. The first one need not, so that one is put there.
+        self._buffer = b"\r\n"
         self._at = 0
         self._parts = 0
         self._announced: int | None = None
@@ -153,15 +157,14 @@ class FormReader:
         return None
 
     def _skip_preamble(self) -> None:
-        """Pass what stands before the first boundary, which may be nothing but one CRLF, and the boundary itself."""
-        if len(self._buffer) < len(self._delimiter):
-            return
-        for opening in (self._delimiter, self._delimiter.removeprefix(b"\r\n")):
-            if self._buffer.startswith(opening):
-                self._at = len(opening)
-                self._phase = _Phase.AFTER_BOUNDARY
-                return
-        raise MalformedForm("it doesn't begin with its boundary")
+        """Pass what stands before the first boundary, and the boundary itself."""
+        furthest = len(b"\r\n") + self._rules.max_preamble + len(self._delimiter)
+        start = self._buffer.find(self._delimiter, 0, furthest)
+        if start >= 0:
+            self._at = start + len(self._delimiter)
+            self._phase = _Phase.AFTER_BOUNDARY
+        elif len(self._buffer) >= furthest:
+            raise MalformedForm("it doesn't begin with its boundary")
 
     def _end_boundary(self) -> PartEnd | None:
         """See whether the boundary begins a part or closes the form; either ends the part before it."""
@@ -225,10 +228,9 @@ class FormReader:
         return len(self._buffer)
 
     def _skip_epilogue(self) -> None:
-        """Pass what follows the closing boundary, as far as the rules let it."""
-        if self._rules.epilogue:
-            self._at = len(self._buffer)
-        elif not b"\r\n".startswith(self._buffer[self._at :]):
+        """Look at what follows the closing boundary, and leave it where it is."""
+        rest = self._buffer[self._at :]
+        if not b"\r\n".startswith(rest) and len(rest.removeprefix(b"\r\n")) > self._rules.max_epilogue:
             raise MalformedForm("data after its end")
 
 
@@ -236,7 +238,13 @@ def _parse_headers(block: bytes, rules: FormRules) -> tuple[FormPart, int | None
     """Parse the headers of one part, with the CRLF before them: the part, and its Content-Length if it has one."""
     if block.count(b"\n") != block.count(b"\r\n"):
         raise MalformedForm("a line of a part header ends without CR")
-    parser = PushMultipartParser(_ANY_BOUNDARY, max_header_count=rules.max_headers, max_header_size=rules.max_header)
+    parser = PushMultipartParser(
+        _ANY_BOUNDARY,
+        max_header_count=rules.max_headers,
+        max_header_size=rules.max_header,
+        # Takes any bytes; parse_disposition decodes the names.
+        header_charset="latin-1",
+    )
     try:
         (segment,) = parser.parse(b"--" + _ANY_BOUNDARY + block)
     except ParserLimitReached as error:
@@ -244,9 +252,13 @@ def _parse_headers(block: bytes, rules: FormRules) -> tuple[FormPart, int | None
     except MultipartError as error:
         # Its messages are fixed sentences, which quote nothing.
         raise MalformedForm(error.args[0]) from None
-    # Asked for again: the package makes a name that is missing an empty one.
-    *_, disposition = (value for header, value in segment.headerlist if header == "Content-Disposition")
-    _, name, filename = parse_content_disposition(disposition)
+    dispositions = [value for header, value in segment.headerlist if header == "Content-Disposition"]
+    if len(dispositions) > 1:
+        raise MalformedForm("a part has two names")
+    try:
+        name, filename = parse_disposition(dispositions[0])
+    except AmbiguousDisposition:
+        raise MalformedForm("the name of a part can't be told") from None
     encoding = segment.header("Content-Transfer-Encoding")
     length = segment.header("Content-Length")
     part = FormPart(name, filename, segment.content_type, None if encoding is None else encoding.lower())

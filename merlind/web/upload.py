@@ -1,4 +1,4 @@
-"""Reads the form that a client uploads: the name into memory, the photo into the spool; anything else is an error.
+"""Reads the form that a client uploads: the name into memory, the photo into the spool; other small fields are ignored.
 
 The rules are those of docs/contract.md, "Names and photos" and "Errors" in "Public side".
 """
@@ -29,8 +29,13 @@ FORM_OVERHEAD = 65536
 MAX_NAME_BYTES = 8192
 """How much of a name is read, in bytes. Trimming may still make a name of it: see core/names.py."""
 
-# One part more than the form has fields, so that a third one is named as the error that it is.
-_RULES = FormRules(max_parts=3)
+MAX_OTHER_FIELDS = 32
+"""How many fields besides name and photo a form may have; they are ignored."""
+
+MAX_OTHER_BYTES = 16384
+"""How much these fields may hold together, in bytes."""
+
+_RULES = FormRules(max_parts=2 + MAX_OTHER_FIELDS, max_preamble=4096, max_epilogue=FORM_OVERHEAD)
 
 _PROBLEMS = {
     NotAForm: problem(415, "not_a_form", "send the photo as multipart/form-data"),
@@ -70,6 +75,7 @@ class PhotoForm:
         self._field: str | None = None
         self._seen: set[str] = set()
         self._name = bytearray()
+        self._other_bytes = 0
         self._head = b""
         self._media_type: str | None = None
 
@@ -84,10 +90,8 @@ class PhotoForm:
                     self._begin_part(event)
                 elif isinstance(event, PartEnd):
                     self._end_part()
-                elif self._field == "name":
-                    self._write_name(event)
                 else:
-                    self._write_photo(event)
+                    self._take_content(event)
         except UnreadableForm as error:
             raise HTTPError(_PROBLEMS[type(error)]) from None
         if len(fitting) < len(data):
@@ -123,9 +127,10 @@ class PhotoForm:
             self._reservation.close()
 
     def _begin_part(self, part: FormPart) -> None:
-        field = part.name
-        if field not in ("name", "photo"):
-            raise HTTPError(problem(400, "unknown_field", "the form may have the fields name and photo alone"))
+        field = part.name if part.name in ("name", "photo") else None
+        # A browser sends an empty filename for a file that wasn't chosen.
+        if field is None and part.filename:
+            raise HTTPError(problem(400, "unknown_field", "the form may have no file but photo"))
         if field in self._seen:
             raise HTTPError(problem(400, "field_twice", f"the form has the field {field} twice"))
         if field == "name" and part.filename is not None:
@@ -134,8 +139,19 @@ class PhotoForm:
             raise HTTPError(problem(400, "encoded_part", "send the parts as they are, without a transfer encoding"))
         if (part.content_type or "").startswith("multipart/"):
             raise HTTPError(problem(400, "nested_form", "send one photo, not several"))
-        self._seen.add(field)
+        if field is not None:
+            self._seen.add(field)
         self._field = field
+
+    def _take_content(self, data: bytes) -> None:
+        if self._field == "photo":
+            self._write_photo(data)
+        elif self._field == "name":
+            self._write_name(data)
+        else:
+            self._other_bytes += len(data)
+            if self._other_bytes > MAX_OTHER_BYTES:
+                raise HTTPError(problem(413, "fields_too_large", "the fields besides name and photo are too long"))
 
     def _write_name(self, data: bytes) -> None:
         self._name += data

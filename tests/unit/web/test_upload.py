@@ -166,7 +166,12 @@ class TakenTests(FormCase):
             form_of(NAME, b"content-disposition: form-data; name=photo\r\n\r\n" + JPEG),
             form_of(part("name", b"Anna", "Content-Length: 4"), PHOTO),
             b"\r\n" + form_of(NAME, PHOTO),
+            b"\r\n\r\n" + form_of(NAME, PHOTO),
+            b"This is a multi-part message in MIME format.\r\n" + form_of(NAME, PHOTO),
+            b"Content-Type: multipart/form-data\r\nMIME-Version: 1.0\r\n\r\n" + form_of(NAME, PHOTO),
+            b"x" * 4096 + b"\r\n" + form_of(NAME, PHOTO),
             form_of(NAME, PHOTO) + b"\r\nan epilogue\r\n--" + BOUNDARY + b"--\r\n",
+            form_of(NAME, PHOTO) + b"x" * FORM_OVERHEAD,
             form_of(NAME, PHOTO).removesuffix(b"\r\n"),
         ):
             self.assertEqual(self.take(body), ("Anna", JPEG, "image/jpeg"), body)
@@ -176,6 +181,39 @@ class TakenTests(FormCase):
         for filename in ("../../etc/passwd", "/etc/passwd", "C:\\\\boot.ini", "a\0b", "", "x" * 2000, "é%00", "."):
             body = form_of(NAME, part("photo", JPEG, filename=filename))
             self.assertEqual(self.take(body)[1], JPEG, filename)
+
+    def test_filenames_in_any_charset(self) -> None:
+        """Neither the charset of a filename matters, nor a backslash in it (docs/battery.md, C10)."""
+        for text, charset in (
+            ("Фото.jpg", "cp1251"),
+            ("Zoë.jpg", "latin-1"),
+            ("写真.jpg", "shift_jis"),
+            ("表", "shift_jis"),
+            ("照片.jpg", "gbk"),
+            ("許功蓋", "big5"),
+            ("写真.jpg", "iso2022_jp"),
+        ):
+            filename = b'; filename="' + text.encode(charset) + b'"'
+            for disposition in (b'; name="photo"' + filename, filename + b'; name="photo"'):
+                headers = b"Content-Disposition: form-data" + disposition + b"\r\nContent-Type: image/jpeg\r\n\r\n"
+                self.assertEqual(self.take(form_of(NAME, headers + JPEG)), ("Anna", JPEG, "image/jpeg"), headers)
+
+    def test_other_fields(self) -> None:
+        """Small plain fields besides name and photo are ignored, wherever they are (docs/battery.md, C14)."""
+        for others in (
+            [part("more", b"x")],
+            [part("csrf_token", b"a" * 100), part("MAX_FILE_SIZE", b"30000"), part("submit", b"Send")],
+            [part("Name", b"Bo"), part("photo[]", JPEG), part("", b"Bo"), part("\xff", b"x")],
+            [b"Content-Disposition: form-data\r\n\r\nBo"],
+            [b"Content-Disposition: form-data; name*=utf-8''name\r\n\r\nBo"],
+            [b'Content-Disposition: form-data; name="\xe8\xec\xff"\r\n\r\n\xc0'],
+            [part("avatar", b"", "Content-Type: application/octet-stream", filename="")],
+            [part("x", b"1")] * 32,
+            [part("x", b"1" * 16384)],
+            [part("x", b"1" * 512)] * 32,
+        ):
+            for body in (form_of(*others, NAME, PHOTO), form_of(NAME, *others, PHOTO), form_of(PHOTO, NAME, *others)):
+                self.assertEqual(self.take(body), ("Anna", JPEG, "image/jpeg"), body[:200])
 
     def test_near_boundaries(self) -> None:
         """A photo may contain anything but its own boundary (docs/battery.md, C3)."""
@@ -246,7 +284,6 @@ class RefusedTests(FormCase):
             whole[: len(whole) // 2],
             OPEN + NAME,
             b"--" + BOUNDARY,
-            b"a preamble" + whole,
             b"--" + BOUNDARY + b"\n" + whole,
             whole.replace(b"\r\n", b"\n"),
             form_of(b"\r\nno headers", PHOTO),
@@ -255,7 +292,9 @@ class RefusedTests(FormCase):
             form_of(b"no colon\r\n\r\nAnna", PHOTO),
             form_of(b"bad name: x\r\n\r\nAnna", PHOTO),
             form_of(b" folded first: x\r\n\r\nAnna", PHOTO),
-            form_of(b'Content-Disposition: form-data; name="\xff"\r\n\r\nAnna', PHOTO),
+            form_of(b'Content-Disposition: form-data; name="name"; name="photo"\r\n\r\nAnna', PHOTO),
+            b"x" * 4097 + b"\r\n" + whole,
+            whole + b"x" * (FORM_OVERHEAD + 1),
             form_of(b'Content-Disposition: form-data; name="name"\nX: y\r\n\r\nAnna', PHOTO),
             form_of(NAME, part("photo", JPEG, "Content-Length: 5")),
             form_of(NAME, part("photo", JPEG, f"Content-Length: {len(JPEG) + 1}")),
@@ -291,7 +330,7 @@ class RefusedTests(FormCase):
 
     def test_ten_thousand_parts(self) -> None:
         """They are refused at the first that is too many (docs/battery.md, C3)."""
-        self.assert_refused(400, "unknown_field", form_of(*[part("x", b"")] * 10_000), limit=10_000_000)
+        self.assert_refused(400, "form_too_complex", form_of(*[part("x", b"")] * 10_000), limit=10_000_000)
         self.assert_refused(400, "field_twice", form_of(*[NAME] * 10_000), limit=10_000_000)
 
     def test_preamble_flood(self) -> None:
@@ -300,24 +339,42 @@ class RefusedTests(FormCase):
             self.assert_refused(400, "malformed_form", flood * (1_000_000 // len(flood)), limit=10_000_000)
 
     def test_fields(self) -> None:
-        """A form has the fields name and photo alone, each once, and plain (docs/battery.md, C4)."""
+        """A form has the fields name and photo, each once and plain, and one file (docs/battery.md, C4)."""
         for code, body in (
             ("missing_field", form_of(NAME)),
+            ("missing_field", b"a preamble, and no line break" + form_of(NAME, PHOTO)),
             ("missing_field", form_of(PHOTO)),
             ("field_twice", form_of(NAME, NAME, PHOTO)),
             ("field_twice", form_of(NAME, PHOTO, PHOTO)),
-            ("unknown_field", form_of(NAME, PHOTO, part("more", b"x"))),
-            ("unknown_field", form_of(part("Name", b"Anna"), PHOTO)),
-            ("unknown_field", form_of(part("photo[]", JPEG), NAME)),
-            ("unknown_field", form_of(part("", b"Anna"), PHOTO)),
-            ("unknown_field", form_of(b"Content-Disposition: form-data\r\n\r\nAnna", PHOTO)),
-            ("unknown_field", form_of(b"Content-Disposition: form-data; name*=utf-8''name\r\n\r\nAnna", PHOTO)),
+            ("missing_field", form_of(part("Name", b"Anna"), PHOTO)),
+            ("missing_field", form_of(part("photo[]", JPEG), NAME)),
+            ("missing_field", form_of(b"Content-Disposition: form-data\r\n\r\nAnna", PHOTO)),
+            ("missing_field", form_of(b"Content-Disposition: form-data; name*=utf-8''name\r\n\r\nAnna", PHOTO)),
+            ("unknown_field", form_of(NAME, PHOTO, part("more", b"x", filename="x"))),
+            ("unknown_field", form_of(part("", JPEG, filename="me.jpg"), NAME)),
+            ("unknown_field", form_of(b"Content-Disposition: form-data; filename=me.jpg\r\n\r\n" + JPEG, NAME)),
+            (
+                "unknown_field",
+                form_of(b"Content-Disposition: form-data; name=x; filename*=utf-8''x\r\n\r\nx", NAME, PHOTO),
+            ),
+            ("form_too_complex", form_of(*[part("x", b"1")] * 33, NAME, PHOTO)),
             ("name_is_a_file", form_of(part("name", b"Anna", filename="name.txt"), PHOTO)),
             ("encoded_part", form_of(NAME, part("photo", b"/9j/4A==", "Content-Transfer-Encoding: base64"))),
+            (
+                "name_is_a_file",
+                form_of(b"Content-Disposition: form-data; name=name; filename*=x''x\r\n\r\nAnna", PHOTO),
+            ),
+            ("encoded_part", form_of(part("x", b"=41", "Content-Transfer-Encoding: quoted-printable"), NAME, PHOTO)),
             ("encoded_part", form_of(part("name", b"=41nna", "Content-Transfer-Encoding: quoted-printable"), PHOTO)),
             ("nested_form", form_of(NAME, part("photo", PHOTO, "Content-Type: multipart/mixed; boundary=y"))),
         ):
             self.assert_refused(400, code, body)
+
+    def test_other_fields_too_large(self) -> None:
+        """Fields that are ignored are refused once they hold too much together (docs/battery.md, C14)."""
+        self.assert_refused(413, "fields_too_large", form_of(part("x", b"1" * 16385), NAME, PHOTO), limit=10_000_000)
+        self.assert_refused(413, "fields_too_large", form_of(NAME, PHOTO, *[part("x", b"1" * 600)] * 32))
+        self.assert_refused(413, "fields_too_large", OPEN + part("x", b"1" * 1_000_000), limit=10_000_000)
 
     def test_names(self) -> None:
         """What can't be a name (docs/battery.md, C5)."""
@@ -429,7 +486,11 @@ class ChunkingTests(FormCase):
         for body in (
             form(),
             b"a long preamble, longer than the boundary is" + form(),
+            b"a long preamble, longer than the boundary is\r\n" + form(),
             b"\r\n" + form(),
+            form_of(
+                part("x", b"1"), b'Content-Disposition: form-data; filename="\x95\\"; name="photo"\r\n\r\n' + JPEG, NAME
+            ),
             form_of(b'Content-Disposition: form-data; name="name"\nX: y\r\n\r\nAnna', PHOTO),
             form(photo=b"<html>" * 20),
             form() + b"\r\n\r\n",
@@ -441,7 +502,7 @@ class ChunkingTests(FormCase):
     def test_too_large_and_wrong(self) -> None:
         """Of two faults the first in the body counts, though the length of all of it is known before."""
         for body, code in (
-            (form_of(part("more", b"x"), PHOTO) + b"x" * (LIMIT + FORM_OVERHEAD), "unknown_field"),
+            (form_of(part("more", b"x", filename="x"), PHOTO) + b"x" * (LIMIT + FORM_OVERHEAD), "unknown_field"),
             (form(photo=b"x" * (LIMIT + FORM_OVERHEAD)), "not_an_image"),
             (form(photo=photo_of(2 * LIMIT + FORM_OVERHEAD)), "too_large"),
         ):
