@@ -4,7 +4,8 @@ It knows the format alone: no fields, no photos, no HTTP statuses. Whoever uses 
 
 How a body reads depends on its bytes, never on where they were cut on their way. The push parser of the package
 multipart doesn't promise that: it judges preambles, unfinished header lines and line ends by the bytes at hand. So
-FormReader finds the boundaries itself, and gives that parser only the headers of one part, whole.
+FormReader finds the boundaries itself, and gives that parser only the headers of one part, whole. Reading costs some
+microseconds for each piece: whoever gets many small ones joins them first.
 """
 
 from collections.abc import Iterator

@@ -37,6 +37,12 @@ MAX_OTHER_BYTES = 16384
 
 _RULES = FormRules(max_parts=2 + MAX_OTHER_FIELDS, max_preamble=4096, max_epilogue=FORM_OVERHEAD)
 
+_READ_AT_ONCE = 1024
+"""How much of a form is read as it comes, in bytes: there most faulty forms show that they are."""
+
+_READ_STEP = 8192
+"""In which steps the rest is read, in bytes: a piece may be a single byte, and each one read takes microseconds."""
+
 _PROBLEMS = {
     NotAForm: problem(415, "not_a_form", "send the photo as multipart/form-data"),
     BadBoundary: problem(400, "bad_boundary", "the form has no usable boundary"),
@@ -71,7 +77,8 @@ class PhotoForm:
         self._reader = FormReader(boundary, _RULES)
         self._reservation = reservation
         self._max_photo_bytes = max_photo_bytes
-        self._room = max_photo_bytes + FORM_OVERHEAD
+        self._received = 0
+        self._unread = bytearray()
         self._field: str | None = None
         self._seen: set[str] = set()
         self._name = bytearray()
@@ -80,12 +87,25 @@ class PhotoForm:
         self._media_type: str | None = None
 
     def write(self, data: bytes) -> None:
-        """Take the next bytes of the body."""
-        # A fault within the room comes before the one that there is too much, however the body was cut.
-        fitting = data[: self._room]
-        self._room -= len(fitting)
+        """Take the next bytes of the body, in pieces of any size."""
+        fitting = data[: self._max_photo_bytes + FORM_OVERHEAD - self._received]
+        self._received += len(fitting)
+        self._unread += fitting
+        if len(fitting) < len(data):
+            # A fault within the room comes before the one that there is too much, however the body was cut.
+            self._read_up_to(self._received)
+            raise _too_large(self._max_photo_bytes)
+        whole_steps = self._received - self._received % _READ_STEP
+        self._read_up_to(max(whole_steps, min(self._received, _READ_AT_ONCE)))
+
+    def _read_up_to(self, place: int) -> None:
+        """Read on to a place in the body; the places depend on its bytes alone, not on how it was cut."""
+        length = place - (self._received - len(self._unread))
+        if length <= 0:
+            return
+        data, self._unread = bytes(self._unread[:length]), self._unread[length:]
         try:
-            for event in self._reader.read(fitting):
+            for event in self._reader.read(data):
                 if isinstance(event, FormPart):
                     self._begin_part(event)
                 elif isinstance(event, PartEnd):
@@ -94,11 +114,10 @@ class PhotoForm:
                     self._take_content(event)
         except UnreadableForm as error:
             raise HTTPError(_PROBLEMS[type(error)]) from None
-        if len(fitting) < len(data):
-            raise _too_large(self._max_photo_bytes)
 
     def finish(self) -> tuple[str, StagedPhoto, str]:
         """Return the name, the staged photo and its media type, now that the body has ended."""
+        self._read_up_to(self._received)
         try:
             self._reader.close()
         except UnreadableForm as error:

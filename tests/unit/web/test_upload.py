@@ -3,7 +3,10 @@
 import hashlib
 import itertools
 import os
+import tracemalloc
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -13,6 +16,7 @@ from merlind.core.interfaces import StagedPhoto
 from merlind.storage.photos.spool import Spool
 from merlind.storage.photos.staging import SpooledPhoto
 from merlind.tasks.intake import Reservation
+from merlind.web.multipart import FormEvent, FormReader
 from merlind.web.response import HTTPError
 from merlind.web.upload import FORM_OVERHEAD, PhotoForm, boundary_of
 from tests.unit.support import JPEG
@@ -422,6 +426,57 @@ class RefusedTests(FormCase):
         self.assert_refused(422, "not_an_image", form(photo=b"x" * (LIMIT + 1)))
 
 
+class SmallPiecesTests(FormCase):
+    """A body in the smallest pieces costs hardly more than in large ones (docs/battery.md, A5 and A9)."""
+
+    def test_joined_before_reading_and_writing(self) -> None:
+        """Neither the reader of forms nor the disk gets the pieces as they come."""
+        reads, writes = [], []
+        read, write = FormReader.read, os.write
+
+        def count_reads(reader: FormReader, data: bytes) -> Iterator[FormEvent]:
+            reads.append(len(data))
+            return read(reader, data)
+
+        def count_writes(descriptor: int, data: Any) -> int:
+            writes.append(len(data))
+            return write(descriptor, data)
+
+        self.patch(FormReader, "read", count_reads)
+        self.patch(os, "write", count_writes)
+        photo = photo_of(300_000)
+        body = form(photo=photo)
+        self.assertEqual(self.take(*(body[i : i + 1] for i in range(len(body))), limit=300_000)[1], photo)
+        self.assertLess(len(reads), 1024 + 300_000 / 8192 + 2)
+        self.assertLess(len(writes), 1024 + 300_000 / 8192 + 2)
+
+    def test_large_pieces_are_not_cut(self) -> None:
+        """A piece as large as one read of a socket goes to the disk in one write, or almost."""
+        writes, write = [], os.write
+
+        def count_writes(descriptor: int, data: Any) -> int:
+            writes.append(len(data))
+            return write(descriptor, data)
+
+        self.patch(os, "write", count_writes)
+        body = form(photo=photo_of(1_000_000))
+        self.take(*(body[i : i + 65536] for i in range(0, len(body), 65536)), limit=1_000_000)
+        self.assertLessEqual(len(writes), 1_000_000 / 65536 + 3)
+
+    def test_memory(self) -> None:
+        """A photo that is kept in memory takes not twice its size there, though it comes two bytes at a time."""
+        body = form(photo=photo_of(200_000))
+        photo_form = PhotoForm(BOUNDARY, Reservation(self.spool.stage(in_memory=True), lambda: None), 200_000)
+        tracemalloc.start()
+        self.addCleanup(tracemalloc.stop)
+        for i in range(0, len(body), 2):
+            photo_form.write(body[i : i + 2])
+        _, photo, _ = photo_form.finish()
+        _, most = tracemalloc.get_traced_memory()
+        self.assertEqual(photo.size, 200_000)
+        self.assertLess(most, 2 * 200_000)
+
+
 CUTS = st.lists(st.integers(0, 2000), max_size=12)
 
 
@@ -521,6 +576,37 @@ class ChunkingTests(FormCase):
     def test_spoilt(self, body: bytes, places: list[int]) -> None:
         """Forms with something missing, twice, or in the wrong place."""
         self.assertEqual(self.outcome(*cut(body, places)), self.outcome(body), cut(body, places))
+
+    def test_refused_at_the_same_place(self) -> None:
+        """A faulty form is refused after the same byte, in whatever pieces it comes."""
+        for size in range(0, 18_000, 500):
+            body = form_of(PHOTO, part("x", b"x" * size), PHOTO)[:-1]
+            for step in (7, 1000, 5000, 8191):
+                photo_form, known = self.make(limit=20_000), 0
+                code = None
+                for end in range(step, len(body) + step, step):
+                    try:
+                        photo_form.write(body[end - step : end])
+                    except HTTPError as error:
+                        code, known = code_of(error), min(end, len(body))
+                        break
+                photo_form.discard()
+                whole = known or len(body)
+                self.assertEqual(self.refused_within(body[:whole]), code, (size, step))
+                # Not earlier either: a piece less, and nothing is known.
+                if known:
+                    self.assertIsNone(self.refused_within(body[: known - step]), (size, step))
+
+    def refused_within(self, body: bytes) -> str | None:
+        """The code with which the beginning of a form is refused if it comes in one piece, or None."""
+        photo_form = self.make(limit=20_000)
+        try:
+            photo_form.write(body)
+        except HTTPError as error:
+            return code_of(error)
+        finally:
+            photo_form.discard()
+        return None
 
     @checked
     @given(st.lists(st.one_of(st.binary(min_size=1, max_size=40), st.sampled_from(ODD[1:])), max_size=30))
