@@ -118,7 +118,7 @@ class Tasks:
         if task.state == "ready":
             return 200, {"status": "ready", "task": task.id, "result": task.result}, HEADERS
         body = {"status": "received", "task": task.id, "result": None}
-        return 202, body, {**AGAIN, "Location": f"/?task_id={task.id}"}
+        return 202, body, {**AGAIN, "Location": f"?task_id={task.id}"}
 
     async def get(self, task_id: int, prefer: str | None) -> Response:
         """Respond to a GET."""

@@ -105,7 +105,8 @@ class Routes:
         return _with_wait(self._received(task, status), wait)
 
     def _received(self, task: Task, status: Status | None) -> Response:
-        link = b"/?task_id=%d" % task.id
+        # Relative (RFC 9110, section 10.2.2), so that it is right below any path that a proxy serves merlind at.
+        link = b"?task_id=%d" % task.id
         if status is not None and status.result is not None:
             body = {"status": "ready", "task": task.id, "result": status.result}
             return json_response(200, body, (b"Content-Location", link))

@@ -23,7 +23,7 @@ class EndToEndTest(ProcessCase):
             self.assertEqual(received.code, 202)
             task = received.json()["task"]
             self.assertEqual(received.json(), {"status": "received", "task": task, "result": None})
-            self.assertEqual(received.headers["Location"], f"/?task_id={task}")
+            self.assertEqual(received.headers["Location"], f"?task_id={task}")
             self.assertIn("Retry-After", received.headers)
             waiting = merlind.get(task)
             self.assertEqual((waiting.code, waiting.json()), (202, {"status": "wait", "result": None}))

@@ -6,7 +6,9 @@ Codes such as (C8) are rows of docs/battery.md.
 import errno
 import json
 import os
+import re
 from typing import Any
+from urllib.parse import urljoin
 
 from merlind.core.interfaces import Submission
 from merlind.core.outcome import Pending, Rejected, Scored, TaskError, TransientError
@@ -88,7 +90,7 @@ class ContractCase(EdgeCase):
     def assert_received(self, reply: Reply, task: int, **headers: str) -> None:
         """A response says that a task is received."""
         body = b'{"status":"received","task":%d,"result":null}' % task
-        self.assert_response(reply, 202, body, Location=f"/?task_id={task}", Retry_After="2", **headers)
+        self.assert_response(reply, 202, body, Location=f"?task_id={task}", Retry_After="2", **headers)
 
 
 class PostTests(ContractCase):
@@ -125,7 +127,7 @@ class PostTests(ContractCase):
         task = self.ready()
         body = b'{"status":"ready","task":%d,"result":0.83}' % task
         for _ in range(2):
-            self.assert_response(self.ask(post()), 200, body, Content_Location=f"/?task_id={task}")
+            self.assert_response(self.ask(post()), 200, body, Content_Location=f"?task_id={task}")
             self.empty_cache()
         self.assertEqual((self.core.files(), self.sent()), ([], [task]))
 
@@ -555,6 +557,17 @@ class PageTests(ContractCase):
             )
         self.assertIn(b"<form", PAGE.body)
 
+    def test_below_a_path(self) -> None:
+        """Behind a proxy that takes away a path, all links of the page and of responses stay below it."""
+        page = PAGE.body.decode("utf-8")
+        links = re.findall(r"""\b(?:action|href|src)\s*=\s*["']([^"']*)|fetch\(\s*["'`]([^"'`]*)""", page)
+        received = self.ask(post())
+        references = ["".join(link) for link in links] + [received.get("Location") or ""]
+        self.assertEqual(len(references), 3)
+        for reference in references:
+            for url in ("https://example.org/", "https://example.org/face/", "https://example.org/a/face"):
+                self.assertEqual(urljoin(url, reference).partition("?")[0], url, reference)
+
     def test_who_gets_it(self) -> None:
         """The page goes to clients that name text/html and like it no less than JSON; others get 400."""
         for accept, page in (
@@ -701,7 +714,7 @@ class WaitTests(ContractCase):
         (task,) = self.stored()
         body = b'{"status":"ready","task":%d,"result":0.83}' % task.id
         self.assert_response(
-            client.reply(), 200, body, Content_Location=f"/?task_id={task.id}", Preference_Applied="wait=30"
+            client.reply(), 200, body, Content_Location=f"?task_id={task.id}", Preference_Applied="wait=30"
         )
 
     def test_post_without_a_result(self) -> None:
