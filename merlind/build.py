@@ -88,7 +88,7 @@ def build(
     policy = Policy(settings.poll_interval, settings.give_up_after, jitter)
     counts = LiveCounts()
     queue = TaskQueue(policy)
-    results = Results(store, queue, counts)
+    results = Results(reactor, store, queue, counts)
     agent = KeepAliveAgent(reactor, upstream_url)
     upstream = MerlinfaceClient(reactor, clock, agent, photos, metrics, settings.upstream_timeout)
     breaker = Breaker(settings.upstream_concurrency, settings.poll_interval, jitter)

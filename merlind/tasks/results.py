@@ -1,8 +1,11 @@
 """Reports how a task stands, from memory where it can, and wakes those who wait for it to finish."""
 
+from collections import deque
 from dataclasses import dataclass
+from typing import TypeVar
 
 from twisted.internet.defer import Deferred, succeed
+from twisted.internet.interfaces import IReactorTime
 
 from merlind.core.interfaces import TaskStore
 from merlind.core.outcome import TaskError
@@ -10,8 +13,13 @@ from merlind.core.task import Task
 from merlind.tasks.counts import LiveCounts
 from merlind.tasks.queue import TaskQueue
 
+T = TypeVar("T")
+
 MAX_CACHED = 100_000
 """How many finished tasks' results are kept in memory, so that reporting them needs no look into the database."""
+
+WAKE_PORTION = 50
+"""How many waiters are woken in one turn of the reactor, so that others are served between two portions."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,12 +38,15 @@ class Status:
 class Results:
     """The status of all tasks, a cache of finished ones, and the waiters (the clients of long polls)."""
 
-    def __init__(self, store: TaskStore, queue: TaskQueue, counts: LiveCounts) -> None:
+    def __init__(self, reactor: IReactorTime, store: TaskStore, queue: TaskQueue, counts: LiveCounts) -> None:
+        self._reactor = reactor
         self._store = store
         self._queue = queue
         self._counts = counts
         self._cache: dict[int, Status] = {}
-        self._waiters: dict[int, set[Deferred[None]]] = {}
+        self._waiters: dict[int, dict[Deferred[None], None]] = {}  # a dict keeps their order
+        self._to_wake: deque[Deferred[None]] = deque()
+        self._waking = False
         self._draining = False
         self.waiting = 0
         """How many waiters there are."""
@@ -71,27 +82,39 @@ class Results:
             return succeed(None)
 
         def cancel(waiter: "Deferred[None]") -> None:
-            waiters = self._waiters.get(task_id, set())
+            waiters = self._waiters.get(task_id, {})
             if waiter in waiters:
-                waiters.remove(waiter)
-                self.waiting -= 1
+                del waiters[waiter]
                 if not waiters:
                     del self._waiters[task_id]
 
+        def ended(result: T) -> T:
+            self.waiting -= 1
+            return result
+
         waiter: Deferred[None] = Deferred(cancel)
-        self._waiters.setdefault(task_id, set()).add(waiter)
+        waiter.addBoth(ended)
+        self._waiters.setdefault(task_id, {})[waiter] = None
         self.waiting += 1
         return waiter
 
     def _wake(self, task_id: int) -> None:
-        waiters = self._waiters.pop(task_id, set())
-        self.waiting -= len(waiters)
-        for waiter in waiters:
-            if not waiter.called:  # one that was woken may have cancelled another
+        self._to_wake.extend(self._waiters.pop(task_id, ()))
+        if self._to_wake and not self._waking:
+            self._waking = True
+            self._reactor.callLater(0, self._wake_portion)
+
+    def _wake_portion(self) -> None:
+        for _ in range(min(WAKE_PORTION, len(self._to_wake))):
+            waiter = self._to_wake.popleft()
+            if not waiter.called:  # it may have been cancelled meanwhile
                 waiter.callback(None)
+        self._waking = bool(self._to_wake)
+        if self._waking:
+            self._reactor.callLater(0, self._wake_portion)
 
     def release(self) -> None:
-        """Let all waiters go, and nobody wait from here on: merlind is stopping."""
+        """Let all waiters go, soon, and nobody wait from here on: merlind is stopping."""
         self._draining = True
         for task_id in list(self._waiters):
             self._wake(task_id)

@@ -295,7 +295,7 @@ class Core:
         self.breaker = Breaker(self.concurrency, self.policy.poll_interval, self.policy.jitter)
         self.counts = LiveCounts()
         self.queue = TaskQueue(self.policy, self.window)
-        self.results = Results(self.store, self.queue, self.counts)
+        self.results = Results(self.reactor, self.store, self.queue, self.counts)
         self.scheduler = Scheduler(
             self.reactor,
             self.clock,

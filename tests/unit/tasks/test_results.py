@@ -6,7 +6,7 @@ from merlind.core.interfaces import StoreUnavailable
 from merlind.core.outcome import Pending, Rejected, Scored
 from merlind.core.task import Task
 from merlind.tasks import results as results_module
-from merlind.tasks.results import Status
+from merlind.tasks.results import WAKE_PORTION, Status
 from tests.unit.support import fail_on, sqlite_error
 from tests.unit.tasks.support import NO, TasksCase
 
@@ -110,6 +110,7 @@ class WaitTests(TasksCase):
         self.assertEqual(sorted(self.woken), ["0.5", "one", "other"])
         self.assertEqual(self.core.results.waiting, 0)
         self.core.results.release()
+        self.core.settle()
         self.assertEqual(len(self.woken), 3)
 
     def test_cancelled(self) -> None:
@@ -161,6 +162,75 @@ class WaitTests(TasksCase):
         another = self.core.submit(photo=b"another")
         self.wait(another, "another")
         self.core.results.release()
+        self.core.settle()
         self.assertEqual(sorted(self.woken), ["another", "one", "other"])
         self.wait(another, "late")
         self.assertEqual((self.woken[-1], self.core.results.waiting), ("late", 0))
+
+
+class PortionTests(TasksCase):
+    """Many waiters are woken in portions, so that others are served meanwhile (A8)."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.events: list[int | str] = []
+
+    def wait(self, task: Task, count: int) -> "list[Deferred[None]]":
+        """Waiters that add their number to the events."""
+        waiters = [self.core.results.wait(task.id) for _ in range(count)]
+        for number, waiter in enumerate(waiters):
+            waiter.addCallbacks(lambda _, n: self.events.append(n), lambda f: f.trap(CancelledError), (number,))
+        return waiters
+
+    def look_on(self) -> None:
+        """Add an event in each turn of the reactor, until all waiters are woken."""
+        self.events.append("other work")
+        if self.core.results.waiting:
+            self.core.reactor.callLater(0, self.look_on)
+
+    def portions(self) -> list[int]:
+        """How many waiters were woken in each turn."""
+        turns = "".join("w" if isinstance(event, int) else "|" for event in self.events).split("|")
+        return [len(turn) for turn in turns if turn]
+
+    def test_in_portions(self) -> None:
+        """5,000 waiters wake in their order, a portion in each turn, and other work runs in between."""
+        task = self.core.submit()
+        self.wait(task, 5000)
+        self.core.reactor.callLater(0, self.look_on)
+        self.upstream.one.respond(Scored(0.5))
+        self.core.settle()
+        self.assertEqual([event for event in self.events if event != "other work"], list(range(5000)))
+        self.assertEqual(self.portions(), [WAKE_PORTION] * (5000 // WAKE_PORTION))
+
+    def test_many_tasks_at_once(self) -> None:
+        """The waiters of tasks that finish together share the portions: a turn has no more of them for that."""
+        tasks = [self.core.submit(photo=b"%d" % n) for n in range(20)]
+        for task in tasks:
+            self.wait(task, WAKE_PORTION)
+        self.core.reactor.callLater(0, self.look_on)
+        for request in list(self.upstream.requests):
+            request.respond(Scored(0.5))
+        self.core.settle()
+        self.assertEqual(len(self.events) - self.events.count("other work"), 20 * WAKE_PORTION)
+        self.assertLessEqual(max(self.portions()), WAKE_PORTION)
+
+    def test_cancelled_before_its_turn(self) -> None:
+        """A waiter whose client goes away before its portion isn't woken, and counts once."""
+        task = self.core.submit()
+        waiters = self.wait(task, WAKE_PORTION + 2)
+        waiters[0].addCallback(lambda _: waiters[-1].cancel())
+        self.upstream.one.respond(Scored(0.5))
+        self.core.settle()
+        self.assertEqual((self.events, self.core.results.waiting), (list(range(WAKE_PORTION + 1)), 0))
+
+    def test_release(self) -> None:
+        """At shutdown all waiters of all tasks wake, in portions, without time passing."""
+        for n in range(3):
+            self.wait(self.core.submit(photo=b"%d" % n), 1000)
+        before = self.core.reactor.seconds()
+        self.core.reactor.callLater(0, self.look_on)
+        self.core.results.release()
+        self.core.settle()
+        self.assertEqual((self.core.results.waiting, self.core.reactor.seconds()), (0, before))
+        self.assertEqual(self.portions(), [WAKE_PORTION] * (3000 // WAKE_PORTION))
