@@ -1,10 +1,15 @@
-"""Server endpoints: where to listen, as Twisted describes it, such as ``tcp:8000:interface=127.0.0.1``."""
+"""Server endpoints: where to listen, as Twisted describes it, such as ``tcp:8000:interface=127.0.0.1``.
+
+``haproxy:tcp:8000`` reads the PROXY protocol, versions 1 and 2: then a connection's peer is the proxy's client, as
+soon as its header is read, which is before anything else arrives. Until then, and if it names nobody, it is the proxy.
+"""
 
 from typing import Any
 
 from twisted.internet.endpoints import serverFromString
 from twisted.internet.error import CannotListenError
-from twisted.internet.interfaces import IListeningPort, IProtocolFactory
+from twisted.internet.interfaces import IAddress, IListeningPort, IProtocolFactory
+from twisted.internet.protocol import Factory, Protocol
 from twisted.python.failure import Failure
 
 BACKLOG = 1024
@@ -15,15 +20,50 @@ Twisted's 50 are too few for a burst: a client that finds the queue full tries a
 
 
 def with_backlog(description: str) -> str:
-    """Add BACKLOG to the description of a TCP or TLS endpoint that has no backlog."""
-    if not description.startswith(("tcp", "ssl")) or "backlog=" in description:
+    """Add BACKLOG to the description of a TCP or TLS endpoint that has no backlog, behind ``haproxy:`` too."""
+    if not description.removeprefix("haproxy:").startswith(("tcp", "ssl")) or "backlog=" in description:
         return description
     return f"{description}:backlog={BACKLOG}"
+
+
+class _Closes(Protocol):
+    """Closes its connection at once."""
+
+    transport: Any
+
+    def connectionMade(self) -> None:
+        self.transport.abortConnection()
+
+
+class _NeverNone(Factory):
+    """A factory that closes the connections that ``factory`` wants none of, for which it makes no protocol.
+
+    TLS and the PROXY protocol wrap the factory, and Twisted's wrappers fail without a protocol to wrap.
+    """
+
+    noisy = False
+
+    def __init__(self, factory: IProtocolFactory) -> None:
+        self._factory: Any = factory
+
+    def logPrefix(self) -> str:
+        return type(self._factory).__name__
+
+    def doStart(self) -> None:
+        self._factory.doStart()
+
+    def doStop(self) -> None:
+        self._factory.doStop()
+
+    def buildProtocol(self, addr: IAddress | None) -> Any:
+        return self._factory.buildProtocol(addr) or _Closes()
 
 
 def listen(reactor: Any, description: str, factory: IProtocolFactory) -> IListeningPort:
     """Listen where a description says. Raises SystemExit, with one line that says why, if that can't be done."""
     results: list[IListeningPort | Failure] = []
+    if not description.startswith(("tcp", "unix", "systemd")):
+        factory = _NeverNone(factory)
     try:
         serverFromString(reactor, with_backlog(description)).listen(factory).addBoth(results.append)
         # TCP, TLS, UNIX and systemd endpoints listen, or fail, before listen returns.

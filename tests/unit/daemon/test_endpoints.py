@@ -4,8 +4,8 @@ from typing import Any
 
 from twisted.internet.address import IPv4Address
 from twisted.internet.error import CannotListenError
-from twisted.internet.protocol import Factory
-from twisted.internet.testing import MemoryReactor
+from twisted.internet.protocol import Factory, Protocol
+from twisted.internet.testing import MemoryReactor, StringTransport
 from twisted.trial.unittest import SynchronousTestCase
 
 from merlind.daemon.endpoints import BACKLOG, listen, with_backlog
@@ -17,12 +17,14 @@ class BacklogTests(SynchronousTestCase):
 
     def test_added(self) -> None:
         """TCP and TLS get a longer queue than Twisted's."""
-        for description in ("tcp:8000", "tcp:port=8000", "tcp6:1", "tcp:1:interface=\\:\\:1", "ssl:443:privateKey=a"):
+        for description in ("tcp:8000", "tcp:port=8000", "tcp6:1", "tcp:1:interface=\\:\\:1", "ssl:443:privateKey=a",
+                            "haproxy:tcp:8000", "haproxy:ssl:443:privateKey=a"):  # fmt: skip
             self.assertEqual(with_backlog(description), f"{description}:backlog={BACKLOG}")
 
     def test_left_alone(self) -> None:
         """A backlog that the operator chose stays, and other endpoints get none."""
-        for description in ("tcp:1:backlog=7", "ssl:443:backlog=7:privateKey=a", "unix:/sock", "systemd:domain=INET"):
+        for description in ("tcp:1:backlog=7", "ssl:443:backlog=7:privateKey=a", "unix:/sock", "systemd:domain=INET",
+                            "haproxy:tcp:1:backlog=7", "haproxy:unix:/sock"):  # fmt: skip
             self.assertEqual(with_backlog(description), description)
 
 
@@ -56,6 +58,27 @@ class ListenTests(SynchronousTestCase):
         """Other endpoints work too."""
         listen(self.reactor, "unix:/sock", self.factory)
         self.assertEqual(self.reactor.unixServers[-1][0], "/sock")
+
+    def test_haproxy(self) -> None:
+        """Behind ``haproxy:`` the port, the interface and the backlog are those of what follows; it may be quoted."""
+        for description, expected in (
+            ("haproxy:tcp:8000", (8000, BACKLOG, "")),
+            ("haproxy:tcp:port=8000:interface=127.0.0.1", (8000, BACKLOG, "127.0.0.1")),
+            ("haproxy:tcp:1:backlog=7:interface=\\:\\:1", (1, 7, "::1")),
+        ):
+            listen(self.reactor, description, self.factory)
+            number, _, backlog, interface = self.reactor.tcpServers[-1]
+            self.assertEqual((number, backlog, interface), expected, description)
+
+    def test_refused_connections_behind_wrappers(self) -> None:
+        """A connection that the factory makes no protocol for is closed, also where Twisted wraps the factory."""
+        for protocol, closed in ((None, True), (Protocol(), False)):
+            self.patch(self.factory, "buildProtocol", lambda addr, protocol=protocol: protocol)
+            listen(self.reactor, "haproxy:tcp:1", self.factory)
+            transport = StringTransport()
+            wrapper: Any = self.reactor.tcpServers[-1][1].buildProtocol(transport.getPeer())
+            wrapper.makeConnection(transport)
+            self.assertEqual(transport.disconnected, closed)
 
     def refusal(self, description: str) -> Any:
         """What the start ends with."""
