@@ -15,6 +15,8 @@ from merlind.admin.api import Admin
 from merlind.admin.gauges import Gauges
 from merlind.admin.health import Health
 from merlind.core.breaker import Breaker
+from merlind.core.client_limit import ClientLimit
+from merlind.core.clients import ClientAddresses
 from merlind.core.task import MAX_TASK_ID, Policy
 from merlind.daemon.clock import ServiceClock
 from merlind.daemon.datadir import DataDir
@@ -56,6 +58,8 @@ class Parts:
     scheduler: Scheduler
     intake: Intake
     retention: Retention
+    client_addresses: ClientAddresses
+    client_connections: ClientLimit
     site: EdgeSite
     health: Health
     admin_site: Site
@@ -86,19 +90,24 @@ def build(
 
     # What becomes of a task.
     policy = Policy(settings.poll_interval, settings.give_up_after, jitter)
-    counts = LiveCounts()
+    counts = LiveCounts(settings.max_pending_per_client)
     queue = TaskQueue(policy)
-    results = Results(reactor, store, queue, counts)
+    results = Results(reactor, store, queue, counts, settings.max_long_polls_per_client, metrics.refused)
     agent = KeepAliveAgent(reactor, upstream_url)
     upstream = MerlinfaceClient(reactor, clock, agent, photos, metrics, settings.upstream_timeout)
     breaker = Breaker(settings.upstream_concurrency, settings.poll_interval, jitter)
     scheduler = Scheduler(reactor, clock, store, queue, upstream, policy, breaker, results.on_transition)
-    limits = Limits(settings.max_pending, settings.min_free_bytes, settings.max_uploads, settings.max_upload_bytes)
-    intake = Intake(store, photos, counts, limits, results, scheduler)
+    limits = Limits(
+        settings.max_pending, settings.min_free_bytes, settings.max_uploads, settings.max_upload_bytes,
+        settings.max_uploads_per_client,
+    )  # fmt: skip
+    intake = Intake(store, photos, counts, limits, results, scheduler, metrics.refused)
     eraser = Eraser(store, queue, results, scheduler)
     retention = Retention(reactor, clock, store, photos, results, settings.retention)
 
     # The public listener.
+    client_addresses = ClientAddresses(settings.trusted_networks)
+    client_connections = ClientLimit(settings.max_connections_per_client)
     status = StatusResponses(results, settings.poll_interval)
     routes = Routes(reactor, intake, results, eraser, metrics, status)
     entry = EntryPoint(intake, status, settings.max_photo_bytes, routes.respond)
@@ -112,8 +121,8 @@ def build(
     admin_site = QuietSite(admin.app.resource(), reactor=reactor, timeout=60)
 
     return Parts(
-        clock, metrics, store, engine, counts, queue, results, agent, scheduler, intake, retention, site, health,
-        admin_site,
+        clock, metrics, store, engine, counts, queue, results, agent, scheduler, intake, retention,
+        client_addresses, client_connections, site, health, admin_site,
     )  # fmt: skip
 
 

@@ -3,6 +3,8 @@
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from merlind.core.clients import LOOPBACK, Network
+
 EMBEDDED = "embedded"
 """The value of ``upstream`` that means the stand-in, inside this process."""
 
@@ -45,12 +47,28 @@ class Settings:
     """The most active uploads."""
     max_upload_bytes: int
     """The most bytes of all active uploads together."""
+    max_connections_per_client: int
+    """The most open connections of one client; 0 sets no limit, here and in the next three."""
+    max_uploads_per_client: int
+    """The most active uploads of one client."""
+    max_pending_per_client: int
+    """The most unfinished tasks of one client."""
+    max_long_polls_per_client: int
+    """The most long polls of one client."""
+    trusted_proxy: list[Network | None]
+    """The networks of proxies that tell who their clients are, besides this machine; None trusts none of the latter."""
     min_rate: int
     """The slowest that a body may come in, in bytes a second."""
     upload_timeout: float
     """The longest that a body may take to come in, in seconds, however fast it is."""
     min_free_bytes: int
     """The room to leave on the disk, in bytes."""
+
+    @property
+    def trusted_networks(self) -> list[Network]:
+        """Where proxies are believed when they say who their client is."""
+        named = [network for network in self.trusted_proxy if network is not None]
+        return named if None in self.trusted_proxy else [*LOOPBACK, *named]
 
 
 def fit_open_files(settings: Settings, files: int) -> Settings:
@@ -60,9 +78,26 @@ def fit_open_files(settings: Settings, files: int) -> Settings:
     room = max(2, files - OWN_FILES - 2 * concurrency)
     uploads = min(settings.max_uploads, max(1, room // 4))
     room = max(1, (room - uploads) // 2, room - uploads - MAX_REFUSED_CONNECTIONS)
-    return replace(
+    fitted = replace(
         settings,
         upstream_concurrency=concurrency,
         max_uploads=uploads,
         max_connections=min(settings.max_connections, room),
+    )
+    return fit_clients(fitted)
+
+
+def fit_clients(settings: Settings) -> Settings:
+    """Return the settings with limits by client of at most half of what all clients may have; 0 stays as it is."""
+
+    def fit(most: int, total: int) -> int:
+        return min(most, max(1, total // 2))
+
+    return replace(
+        settings,
+        max_connections_per_client=fit(settings.max_connections_per_client, settings.max_connections),
+        max_uploads_per_client=fit(settings.max_uploads_per_client, settings.max_uploads),
+        max_pending_per_client=fit(settings.max_pending_per_client, settings.max_pending),
+        # Each long poll has a connection of its own.
+        max_long_polls_per_client=fit(settings.max_long_polls_per_client, settings.max_connections),
     )

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 from hyperlink import EncodedURL
 from twisted.application.service import IService
 
+from merlind.core.clients import Network, read_network
 from merlind.daemon import process
 from merlind.daemon.clock import use_monotonic_time
 from merlind.daemon.datadir import DataDir, DataDirUnusable
@@ -38,13 +39,21 @@ def upstream(text: str) -> str:
     return text
 
 
+def proxy(text: str) -> Network | None:
+    """Read a network or an address, or the word ``none``."""
+    try:
+        return None if text == "none" else read_network(text)
+    except ValueError:
+        raise ValueError(f"{text!r} is no network such as 10.0.0.0/8, no address and not the word none") from None
+
+
 class Options(EnvironmentOptions):
     """The options of ``twistd merlind``."""
 
     synopsis = "[options]"
     longdesc = "Takes a name and a photo over HTTP and tells, in time, how well the name suits the person."
     prefix = "MERLIND"
-    repeated = frozenset({"listen"})
+    repeated = frozenset({"listen", "trusted-proxy"})
     declared: Sequence[Option] = (
         Option("listen", "tcp:8000", "Where to serve; may be given more than once.", endpoint),
         Option(
@@ -64,6 +73,17 @@ class Options(EnvironmentOptions):
         Option("max-connections", "20000", "The most open connections; past it, 503.", count(1)),
         Option("max-uploads", "512", "The most active uploads; past it, 503.", count(1)),
         Option("max-upload-bytes", "1073741824", "The most bytes of all active uploads; past it, 503.", count(1)),
+        Option(
+            "max-connections-per-client",
+            "5000",
+            "The most open connections of one client, which is an IPv4 address or an IPv6 /64; past it, 429. "
+            "At most half of --max-connections; 0 sets no limit, here and in the next three.",
+            count(0),
+        ),
+        Option("max-uploads-per-client", "128", "The same for active uploads and --max-uploads.", count(0)),
+        Option("max-pending-per-client", "25000", "The same for unfinished tasks and --max-pending.", count(0)),
+        Option("max-long-polls-per-client", "2500", "The same for long polls and --max-connections.", count(0)),
+        Option("trusted-proxy", "127.0.0.0/8 ::1", "A proxy's network; may be given more than once.", proxy),
         Option("min-rate", "8192", "The slowest that a body may come in, in bytes a second.", count(1)),
         Option("upload-timeout", "900", "Seconds that a body may take to come in, however fast it is.", seconds(1)),
         Option("min-free-bytes", "268435456", "The room to leave on the disk, in bytes; below it, 503.", count(0)),
@@ -80,6 +100,12 @@ class Options(EnvironmentOptions):
         """Where to serve: an endpoint such as tcp:8000; may be given more than once. [default: tcp:8000, or
         $MERLIND_LISTEN, separated by spaces]"""
         self.add("listen", description)
+
+    def opt_trusted_proxy(self, network: str) -> None:
+        """A network or address of proxies whose X-Forwarded-For or Forwarded tells who the client is; may be given
+        more than once. This machine's own are trusted too, unless one is none. [default: 127.0.0.0/8 ::1, or
+        $MERLIND_TRUSTED_PROXY, separated by spaces]"""
+        self.add("trusted-proxy", network)
 
 
 def make_settings(options: Options) -> Settings:

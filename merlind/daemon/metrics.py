@@ -45,6 +45,12 @@ class Metrics:
             buckets=_LATENCIES,
             registry=registry,
         )
+        self._refused = Counter(
+            "merlind_refused",
+            "What clients could not have: by the limit, and whether it is each client's or the server's.",
+            ["limit", "by"],
+            registry=registry,
+        )
         # prometheus_client takes longer to find the child of some labels than to count in it.
         self._upstream_children: dict[tuple[str, str], tuple[Counter, Histogram]] = {}
         self._request_children: dict[tuple[str, int], Counter] = {}
@@ -55,6 +61,10 @@ class Metrics:
         if child is None:
             child = self._request_children[method, code] = self._requests.labels(method, str(code))
         child.inc()
+
+    def refused(self, limit: str, by: str) -> None:
+        """Count something that a client could not have; ``by`` is ``client`` or ``server``. Never label by client."""
+        self._refused.labels(limit, by).inc()
 
     def upstream_request(self, kind: str, outcome: str, seconds: float) -> None:
         """Count a request to the upstream that took ``seconds``."""

@@ -1,15 +1,23 @@
-"""How many tasks there are, kept up to date in memory."""
+"""How many tasks there are, and of which clients, kept up to date in memory."""
 
+from merlind.core.client_limit import ClientLimit
 from merlind.core.interfaces import TaskCounts
 from merlind.core.task import State, Task
 
 
 class LiveCounts:
-    """Tasks by state and the bytes of their photos: counted once by the store, then changed with each task."""
+    """Tasks by state and the bytes of their photos: counted once by the store, then changed with each task.
 
-    def __init__(self) -> None:
+    A client may have ``most_per_client`` unfinished tasks, 0 for any number. The clients of tasks from before a start
+    are unknown: those tasks count for nobody.
+    """
+
+    def __init__(self, most_per_client: int = 0) -> None:
         self.by_state = {str(state): 0 for state in State}
         self.photo_bytes = 0
+        self.by_client = ClientLimit(most_per_client)
+        """Each client's unfinished tasks, and its submissions that are being committed."""
+        self._clients: dict[int, str] = {}
 
     @property
     def unfinished(self) -> int:
@@ -21,8 +29,17 @@ class LiveCounts:
         self.by_state.update(counts.by_state)
         self.photo_bytes = counts.photo_bytes
 
+    def belongs(self, task_id: int, client: str) -> None:
+        """Count an unfinished task for a client, in the place of the submission that it comes from."""
+        if self.by_client.most:
+            self._clients[task_id] = client
+
     def change(self, before: Task | None, after: Task | None) -> None:
         """Count a task that became ``after``; None is a task that doesn't exist (yet, or any more)."""
+        if before is not None and (after is None or after.finished):
+            client = self._clients.pop(before.id, None)
+            if client is not None:
+                self.by_client.leave(client)
         for task, sign in ((before, -1), (after, 1)):
             if task is not None:
                 self.by_state[task.state] += sign

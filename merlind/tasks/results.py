@@ -1,17 +1,20 @@
 """Reports how a task stands, from memory where it can, and wakes those who wait for it to finish."""
 
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IReactorTime
 
+from merlind.core.client_limit import ClientLimit
 from merlind.core.interfaces import TaskStore
 from merlind.core.outcome import TaskError
 from merlind.core.task import Task
 from merlind.tasks.counts import LiveCounts
 from merlind.tasks.queue import TaskQueue
+from merlind.tasks.refusals import ClientOverLimit
 
 T = TypeVar("T")
 
@@ -36,14 +39,28 @@ class Status:
 
 
 class Results:
-    """The status of all tasks, a cache of finished ones, and the waiters (the clients of long polls)."""
+    """The status of all tasks, a cache of finished ones, and the waiters (the clients of long polls).
 
-    def __init__(self, reactor: IReactorTime, store: TaskStore, queue: TaskQueue, counts: LiveCounts) -> None:
+    A client may have ``most_per_client`` waiters, 0 for any number; ``on_refused(limit, by)`` is called for each that
+    it can't have.
+    """
+
+    def __init__(
+        self,
+        reactor: IReactorTime,
+        store: TaskStore,
+        queue: TaskQueue,
+        counts: LiveCounts,
+        most_per_client: int,
+        on_refused: Callable[[str, str], None],
+    ) -> None:
         self._reactor = reactor
         self._store = store
         self._queue = queue
         self._counts = counts
         self._cache: dict[int, Status] = {}
+        self._by_client = ClientLimit(most_per_client)
+        self._on_refused = on_refused
         self._waiters: dict[int, dict[Deferred[None], None]] = {}  # a dict keeps their order
         self._to_wake: deque[Deferred[None]] = deque()
         self._waking = False
@@ -76,10 +93,16 @@ class Results:
             del self._cache[next(iter(self._cache))]
         return status
 
-    def wait(self, task_id: int) -> "Deferred[None]":
-        """Fire when the task is finished or erased, or when merlind stops. Cancel it to stop waiting."""
+    def wait(self, task_id: int, client: str) -> "Deferred[None]":
+        """Fire when the task is finished or erased, or when merlind stops. Cancel it to stop waiting.
+
+        Raises ClientOverLimit.
+        """
         if self._draining:
             return succeed(None)
+        if not self._by_client.enter(client):
+            self._on_refused("long_polls", "client")
+            raise ClientOverLimit("long_polls", self._by_client.most, client)
 
         def cancel(waiter: "Deferred[None]") -> None:
             waiters = self._waiters.get(task_id, {})
@@ -90,6 +113,7 @@ class Results:
 
         def ended(result: T) -> T:
             self.waiting -= 1
+            self._by_client.leave(client)
             return result
 
         waiter: Deferred[None] = Deferred(cancel)

@@ -16,8 +16,9 @@ from merlind.core.task import Task
 from merlind.daemon.metrics import Metrics
 from merlind.tasks.eraser import Eraser
 from merlind.tasks.intake import Intake
+from merlind.tasks.refusals import ClientOverLimit
 from merlind.tasks.results import Results, Status
-from merlind.web.entry import no_storage
+from merlind.web.entry import no_storage, over_limit
 from merlind.web.response import ALLOW, NOT_ALLOWED, HTTPError, Response, json_response, problem
 from merlind.web.server.interfaces import HandledRequest
 from merlind.web.status import ANONYMOUS, NOT_FOUND, StatusResponses
@@ -96,12 +97,16 @@ class Routes:
         name, photo, media_type = form.finish()
         request.receiver = None
         began = self._reactor.seconds()
-        task = await self._intake.submit(Submission(ANONYMOUS, name, photo, media_type))
+        submission = Submission(ANONYMOUS, name, photo, media_type)
+        task = await self._intake.submit(submission, request.client)
         self._metrics.accept_seconds.observe(self._reactor.seconds() - began)
         status: Status | None = Status(task.user, task.result, task.error)
         wait = _preferred_wait(request)
-        if wait is not None and not task.finished:
-            status = await self._wait_until_finished(request, task.id, wait)
+        if wait and not task.finished:
+            try:
+                status = await self._wait_until_finished(request, task.id, wait)
+            except ClientOverLimit:
+                wait = None  # RFC 7240, section 2: a preference may be ignored, and the task is accepted
         return _with_wait(self._received(task, status), wait)
 
     def _received(self, task: Task, status: Status | None) -> Response:
@@ -121,7 +126,7 @@ class Routes:
         task_id = _task_id(request.head.query)
         status = await self._status.find(ANONYMOUS, task_id)
         wait = _preferred_wait(request)
-        if wait is not None and status is not None and not status.finished:
+        if wait and status is not None and not status.finished:
             status = await self._wait_until_finished(request, task_id, wait)
         return _with_wait(self._status.respond(status), wait)
 
@@ -137,8 +142,11 @@ class Routes:
         return _OPTIONS
 
     async def _wait_until_finished(self, request: HandledRequest, task_id: int, seconds: int) -> Status | None:
-        """Return a task's status when it is finished or erased, when client or merlind goes, or after ``seconds``."""
-        waiter = self._results.wait(task_id)
+        """Return a task's status when it is finished or erased, when client or merlind goes, or after ``seconds``.
+
+        Raises ClientOverLimit.
+        """
+        waiter = self._results.wait(task_id, request.client)
         request.on_gone = waiter.cancel
         await waiter.addTimeout(seconds, self._reactor, onTimeoutCancel=_stop_waiting).addErrback(_stop_waiting)
         return await self._status.find(ANONYMOUS, task_id)
@@ -150,7 +158,13 @@ def _stop_waiting(failure: Any, timeout: float = 0) -> None:
 
 def _refuse(failure: Failure) -> Any:
     """Return the response to a request that a handler refused, or that the disk made fail; or any other failure."""
-    return failure.value.response if isinstance(failure.value, HTTPError) else no_storage(failure)
+    match failure.value:
+        case HTTPError() as error:
+            return error.response
+        case ClientOverLimit() as error:
+            return over_limit(error)
+        case _:
+            return no_storage(failure)
 
 
 def _task_id(query: bytes) -> int:

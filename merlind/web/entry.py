@@ -13,8 +13,9 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from merlind.core.interfaces import StoreBroken, StoreUnavailable
-from merlind.tasks.intake import Intake, OverCapacity
-from merlind.web.response import NO_STORAGE, HTTPError, Response, problem, unavailable
+from merlind.tasks.intake import Intake
+from merlind.tasks.refusals import ClientOverLimit, OverCapacity
+from merlind.web.response import NO_STORAGE, HTTPError, Response, problem, too_many, unavailable
 from merlind.web.server.head import Head
 from merlind.web.server.interfaces import BodyReceiver, HandledRequest
 from merlind.web.status import ANONYMOUS, StatusResponses
@@ -49,10 +50,10 @@ class EntryPoint:
     def open_body(self, head: Head, client: str) -> BodyReceiver | None:
         """Choose what takes the body: a form for a POST, nothing else. Raises HTTPError to refuse the request."""
         if head.method == b"POST" and head.path == b"/":
-            return self._open_form(head)
+            return self._open_form(head, client)
         return None if head.length == 0 else IgnoredBody(head.length)
 
-    def _open_form(self, head: Head) -> PhotoForm:
+    def _open_form(self, head: Head, client: str) -> PhotoForm:
         boundary = boundary_of(head.get(b"content-type"))
         most = self._max_photo_bytes + FORM_OVERHEAD
         length = head.length
@@ -61,9 +62,11 @@ class EntryPoint:
         if length == 0 and head.get(b"content-length") is None:
             raise HTTPError(problem(411, "length_required", "send a Content-Length, or the body in chunks"))
         try:
-            reservation = self._intake.reserve(most if length is None else length)
+            reservation = self._intake.reserve(most if length is None else length, client)
         except OverCapacity as error:
             raise HTTPError(unavailable("full", str(error))) from error
+        except ClientOverLimit as error:
+            raise HTTPError(over_limit(error)) from error
         return PhotoForm(boundary, reservation, self._max_photo_bytes)
 
     def respond(self, request: HandledRequest) -> "Response | Deferred[Response]":
@@ -106,6 +109,11 @@ class IgnoredBody:
 
     def discard(self) -> None:
         """Do nothing: nothing is kept."""
+
+
+def over_limit(error: ClientOverLimit) -> Response:
+    """Make the response to a client that has as much of something as one may have."""
+    return too_many(f"too_many_{error.limit}", str(error))
 
 
 def no_storage(failure: Failure) -> Any:

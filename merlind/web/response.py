@@ -95,6 +95,11 @@ def unavailable(code: str, detail: str, after: float = 5.0) -> Response:
     return problem(503, code, detail, retry_after(after))
 
 
+def too_many(code: str, detail: str, after: float = 5.0) -> Response:
+    """Make a 429 that says to try again in ``after`` seconds (RFC 6585, section 4)."""
+    return problem(429, code, detail, retry_after(after))
+
+
 def retry_after(seconds: float) -> tuple[bytes, bytes]:
     """Return the Retry-After header (RFC 9110, section 10.2.3), in whole seconds, at least one."""
     return b"Retry-After", b"%d" % max(1, math.ceil(seconds))

@@ -169,7 +169,7 @@ class ManyClientsTest(ClientCase):
 
     def test_connections_past_the_cap_are_refused(self) -> None:
         """Past ``--max-connections`` a client gets 503 or a close at once; others are served once some close (H18)."""
-        merlind, _ = self.start("--max-connections=40")
+        merlind, _ = self.start("--max-connections=40", "--max-connections-per-client=0")
         until(lambda: merlind.metric("merlind_connections") == 0, "the first connection to end")
         refused = 0
         with contextlib.ExitStack() as stack:

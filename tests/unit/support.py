@@ -43,6 +43,9 @@ EPOCH = 1_800_000_000.0
 JPEG = b"\xff\xd8\xff\xe0 not much of a photo \r\n--\r\n"
 """Recognized as a JPEG, with bytes in it that a careless multipart parser takes for a delimiter."""
 
+CLIENT = "192.0.2.1"
+"""The client of whatever a test doesn't name one for."""
+
 PHOTO = Photo(hashlib.sha256(JPEG).digest(), len(JPEG), "image/jpeg")
 
 
@@ -240,9 +243,9 @@ class FakeUpstream:
 class Core:
     """All of merlind but HTTP, over a real database and spool and a fake upstream.
 
-    ``transitions`` lists the (before, after) that the scheduler reported, ``broken`` the reasons for which the store
-    reported a broken disk. Change ``epoch`` to step the wall clock. ``restart`` is a kill and a new start on the same
-    directory.
+    ``refused`` lists the (limit, by) of what clients could not have, ``transitions`` the (before, after) that the
+    scheduler reported, ``broken`` the reasons for which the store reported a broken disk.
+    Change ``epoch`` to step the wall clock. ``restart`` is a kill and a new start on the same directory.
     """
 
     def __init__(
@@ -255,6 +258,8 @@ class Core:
         window: int = WINDOW,
         jitter: Callable[[], float] = lambda: 1.0,
         limits: Limits | None = None,
+        max_pending_per_client: int = 0,
+        max_long_polls_per_client: int = 0,
         sync_all: Callable[[int], None] | None = None,
     ) -> None:
         self.test = test
@@ -265,6 +270,8 @@ class Core:
         flush_nothing(test)
         self.policy = Policy(poll_interval, give_up_after, jitter)
         self.limits = limits or Limits(100_000, 0, 512, 2**30)
+        self.max_pending_per_client = max_pending_per_client
+        self.max_long_polls_per_client = max_long_polls_per_client
         self.concurrency = concurrency
         self.window = window
         self.sync_all = sync_all
@@ -293,9 +300,12 @@ class Core:
         self.store = Store(self.engine, self.clock.now, self.broken.append)
         self.upstream = FakeUpstream(self.reactor)
         self.breaker = Breaker(self.concurrency, self.policy.poll_interval, self.policy.jitter)
-        self.counts = LiveCounts()
+        self.refused: list[tuple[str, str]] = []
+        self.counts = LiveCounts(self.max_pending_per_client)
         self.queue = TaskQueue(self.policy, self.window)
-        self.results = Results(self.reactor, self.store, self.queue, self.counts)
+        self.results = Results(
+            self.reactor, self.store, self.queue, self.counts, self.max_long_polls_per_client, self._on_refused
+        )
         self.scheduler = Scheduler(
             self.reactor,
             self.clock,
@@ -307,13 +317,18 @@ class Core:
             self._on_transition,
         )
         self.worker = self.scheduler.worker
-        self.intake = Intake(self.store, self.spool, self.counts, self.limits, self.results, self.scheduler)
+        self.intake = Intake(
+            self.store, self.spool, self.counts, self.limits, self.results, self.scheduler, self._on_refused
+        )
         self.eraser = Eraser(self.store, self.queue, self.results, self.scheduler)
 
     def start(self) -> None:
         """Load the counts and begin with the unfinished tasks, as the service does."""
         self.store.count().addCallbacks(self.counts.load, lambda failure: None)
         self.scheduler.start()
+
+    def _on_refused(self, limit: str, by: str) -> None:
+        self.refused.append((limit, by))
 
     def _on_transition(self, before: Task, after: Task) -> None:
         self.transitions.append((before, after))
@@ -351,14 +366,14 @@ class Core:
         task: Task = self.now(self.store.accept(self.submission(name, photo, user))).task
         return task
 
-    def submit(self, name: str = "Anna", photo: bytes = JPEG, user: str = "") -> Task:
+    def submit(self, name: str = "Anna", photo: bytes = JPEG, user: str = "", client: str = CLIENT) -> Task:
         """Submit a task as a client does: it is stored and added to the scheduler."""
-        task: Task = self.now(self.submitting(self.submission(name, photo, user)))
+        task: Task = self.now(self.submitting(self.submission(name, photo, user), client))
         return task
 
-    def submitting(self, submission: Submission) -> "Deferred[Task]":
+    def submitting(self, submission: Submission, client: str = CLIENT) -> "Deferred[Task]":
         """Submit a task; return what the web side awaits."""
-        return Deferred.fromCoroutine(self.intake.submit(submission))
+        return Deferred.fromCoroutine(self.intake.submit(submission, client))
 
     def erasing(self, task_id: int, user: str = "") -> "Deferred[bool]":
         """Erase a task; return what the web side awaits."""

@@ -20,6 +20,7 @@ from zope.interface.verify import verifyObject
 
 from merlind.admin.health import STALL
 from merlind.build import Parts
+from merlind.core.clients import read_network
 from merlind.core.task import MAX_TASK_ID
 from merlind.daemon.datadir import DataDir
 from merlind.daemon.endpoints import BACKLOG
@@ -47,6 +48,11 @@ SETTINGS = Settings(
     max_connections=10,
     max_uploads=5,
     max_upload_bytes=1_000_000,
+    max_connections_per_client=0,
+    max_uploads_per_client=0,
+    max_pending_per_client=0,
+    max_long_polls_per_client=0,
+    trusted_proxy=[],
     min_rate=1024,
     upload_timeout=600.0,
     min_free_bytes=0,
@@ -673,6 +679,32 @@ class ReadinessTests(ServiceCase):
             self.run_for(1)
             self.assertLess(self.parts.clock.now(), 3000, "the tasks reach their deadline first")
         return self.parts.clock.now() - self.parts.scheduler.worker.last_progress
+
+
+class ClientTests(ServiceCase):
+    """The limits by client, as they are set."""
+
+    def test_limits_apply(self) -> None:
+        """Each limit by client is the one that is set, and what a client could not have is counted."""
+        self.start(max_pending_per_client=1, max_uploads_per_client=1, max_long_polls_per_client=1)
+        self.connect().send(post(form("Bo"))[:-10])
+        self.assertEqual(self.ask(post(form("Cy"))[:-10]).json["code"], "too_many_uploads")
+        self.clients[0].leave()
+        task = self.ask(post()).json["task"]
+        self.assertEqual(self.ask(post(form("Cy"))[:-10]).json["code"], "too_many_tasks")
+        self.connect().send(get(task, Prefer="wait=60"))
+        self.assertEqual(self.ask(get(task, Prefer="wait=60")).json["code"], "too_many_long_polls")
+        for limit in ("uploads", "tasks", "long_polls"):
+            self.assertEqual(self.metric(f'merlind_refused_total{{by="client",limit="{limit}"}}'), 1)
+        self.stop()
+
+    def test_connections_and_proxies(self) -> None:
+        """The public listener has the limit on connections and the trusted networks that are set."""
+        self.start(max_connections_per_client=7, trusted_proxy=[read_network("10.0.0.0/8")])
+        self.assertEqual(self.parts.client_connections.most, 7)
+        trusted = [self.parts.client_addresses.is_trusted(peer) for peer in ("10.1.2.3", "127.0.0.1", "192.0.2.1")]
+        self.assertEqual(trusted, [True, True, False])
+        self.stop()
 
 
 class MetricsTests(ServiceCase):

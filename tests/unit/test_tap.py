@@ -18,6 +18,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
 from merlind import tap
+from merlind.core.clients import LOOPBACK, read_network
 from merlind.daemon import process
 from merlind.daemon.datadir import DataDir
 from merlind.daemon.garbage import INTERVAL
@@ -74,6 +75,11 @@ class OptionsTests(SynchronousTestCase):
                 max_connections=20_000,
                 max_uploads=512,
                 max_upload_bytes=2**30,
+                max_connections_per_client=5000,
+                max_uploads_per_client=128,
+                max_pending_per_client=25_000,
+                max_long_polls_per_client=2500,
+                trusted_proxy=list(LOOPBACK),
                 min_rate=8192,
                 upload_timeout=900.0,
                 min_free_bytes=256 * 2**20,
@@ -103,7 +109,7 @@ class OptionsTests(SynchronousTestCase):
         numbers = {
             option.name: str(number)
             for number, option in enumerate(tap.Options.declared, 11)
-            if option.name not in ("listen", "upstream", "data-dir", "admin")
+            if option.name not in ("listen", "upstream", "data-dir", "admin", "trusted-proxy")
         }
         settings = tap.make_settings(parsed(*(f"--{name}={value}" for name, value in numbers.items())))
         for name, value in numbers.items():
@@ -114,6 +120,19 @@ class OptionsTests(SynchronousTestCase):
         self.assertEqual(parsed("--listen=tcp:1", "--listen", "tcp:2")["listen"], ["tcp:1", "tcp:2"])
         options = parsed("--listen=tcp:1", "--listen=tcp:2", MERLIND_LISTEN="tcp:3")
         self.assertEqual(options["listen"], ["tcp:1", "tcp:2"])
+
+    def test_trusted_proxy(self) -> None:
+        """Proxies of the named networks are trusted, and those on this machine unless one of the names is ``none``."""
+        named = [read_network("10.0.0.0/8"), read_network("192.0.2.1")]
+        for arguments, environment, trusted in (
+            ([], {}, [*LOOPBACK]),
+            (["--trusted-proxy=10.0.0.0/8", "--trusted-proxy=192.0.2.1"], {}, [*LOOPBACK, *named]),
+            ([], {"MERLIND_TRUSTED_PROXY": "10.0.0.0/8 192.0.2.1"}, [*LOOPBACK, *named]),
+            (["--trusted-proxy=none"], {"MERLIND_TRUSTED_PROXY": "10.0.0.0/8"}, []),
+            ([], {"MERLIND_TRUSTED_PROXY": "10.0.0.0/8 none 192.0.2.1"}, named),
+        ):
+            found = tap.make_settings(parsed(*arguments, **environment)).trusted_networks
+            self.assertEqual(set(found), set(trusted), (arguments, environment))
 
     def test_admin(self) -> None:
         """The admin listener can be turned off, on the command line too, whatever the variable says."""
@@ -147,6 +166,12 @@ class OptionsTests(SynchronousTestCase):
             ("--retention=-1", "--retention: '-1' is not a number of seconds"),
             ("--upstream-concurrency=0", "--upstream-concurrency: '0' is not a whole number of at least 1"),
             ("--max-photo-bytes=1e6", "--max-photo-bytes: '1e6' is not a whole number"),
+            (
+                "--trusted-proxy=10.0.0.1/8",
+                "--trusted-proxy: '10.0.0.1/8' is no network such as 10.0.0.0/8, no address",
+            ),
+            ("--trusted-proxy=localhost", "--trusted-proxy: 'localhost' is no network"),
+            ("--max-uploads-per-client=-1", "--max-uploads-per-client: '-1' is not a whole number of at least 0"),
             ("--max-connections=-1", "--max-connections: '-1' is not a whole number"),
             ("--min-rate=0", "--min-rate: '0' is not a whole number"),
             ("--nonsense", "option --nonsense not recognized"),

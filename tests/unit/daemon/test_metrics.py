@@ -59,6 +59,18 @@ class MetricsTests(SynchronousTestCase):
         )
         self.assertIn('merlind_upstream_request_seconds_bucket{kind="poll",le="0.25"} 2.0', self.lines("merlind_up"))
 
+    def test_refused(self) -> None:
+        """What clients could not have is counted by limit, and by whose limit it is; never by client."""
+        for limit, by in (("uploads", "client"), ("uploads", "client"), ("disk", "server")):
+            self.metrics.refused(limit, by)
+        self.assertEqual(
+            set(self.lines("merlind_refused_total")),
+            {
+                'merlind_refused_total{by="client",limit="uploads"} 2.0',
+                'merlind_refused_total{by="server",limit="disk"} 1.0',
+            },
+        )
+
     def test_accept(self) -> None:
         """Accepting a form is timed."""
         self.metrics.accept_seconds.observe(0.01)

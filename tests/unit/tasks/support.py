@@ -6,8 +6,9 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from merlind.core.outcome import Scored, TaskError
 from merlind.core.task import Task
-from merlind.tasks.intake import Limits, OverCapacity
-from tests.unit.support import Core
+from merlind.tasks.intake import Limits
+from merlind.tasks.refusals import OverCapacity
+from tests.unit.support import CLIENT, Core
 
 NO = TaskError("upstream_422", "no face")
 MB = 2**20
@@ -19,8 +20,8 @@ class TasksCase(SynchronousTestCase):
     def setUp(self) -> None:
         self.make()
 
-    def make(self, limits: Limits | None = None) -> None:
-        self.core = Core(self, limits=limits)
+    def make(self, limits: Limits | None = None, **more: Any) -> None:
+        self.core = Core(self, limits=limits, **more)
         self.upstream = self.core.upstream
         self.core.start()
         self.core.settle()
@@ -38,7 +39,7 @@ class TasksCase(SynchronousTestCase):
 
     def over_capacity(self, size: int = MB) -> str:
         """Return the message with which a reservation is refused."""
-        return str(self.assertRaises(OverCapacity, self.core.intake.reserve, size))
+        return str(self.assertRaises(OverCapacity, self.core.intake.reserve, size, CLIENT))
 
     def counts(self) -> dict[str, int]:
         """Return the states that have tasks, with their counts."""

@@ -6,8 +6,9 @@ from merlind.core.interfaces import StoreUnavailable
 from merlind.core.outcome import Pending, Rejected, Scored
 from merlind.core.task import Task
 from merlind.tasks import results as results_module
+from merlind.tasks.refusals import ClientOverLimit
 from merlind.tasks.results import WAKE_PORTION, Status
-from tests.unit.support import fail_on, sqlite_error
+from tests.unit.support import CLIENT, fail_on, sqlite_error
 from tests.unit.tasks.support import NO, TasksCase
 
 
@@ -86,7 +87,7 @@ class WaitTests(TasksCase):
 
     def wait(self, task: Task, name: str) -> "Deferred[None]":
         """Return a waiter that adds its name to ``woken``."""
-        waiter = self.core.results.wait(task.id)
+        waiter = self.core.results.wait(task.id, CLIENT)
         waiter.addCallbacks(lambda _: self.woken.append(name), lambda failure: failure.trap(CancelledError))
         return waiter
 
@@ -103,7 +104,7 @@ class WaitTests(TasksCase):
         self.upstream.one.respond(Pending("a"))
         self.core.reactor.run_for(2)
         self.assertEqual(self.woken, [])
-        last = self.core.results.wait(task.id)
+        last = self.core.results.wait(task.id, CLIENT)
         last.addCallback(lambda _: self.woken.append(str(self.find(task.id).result)))
         self.upstream.one.respond(Scored(0.5))
         self.core.settle()
@@ -143,7 +144,7 @@ class WaitTests(TasksCase):
                 waiter.cancel()
 
         for name in ("one", "other"):
-            waiters.append(self.core.results.wait(task.id))
+            waiters.append(self.core.results.wait(task.id, CLIENT))
             waiters[-1].addCallbacks(lambda _, name: wake(name), lambda f: f.trap(CancelledError), (name,))
         self.upstream.one.respond(Scored(0.5))
         self.core.settle()
@@ -177,7 +178,7 @@ class PortionTests(TasksCase):
 
     def wait(self, task: Task, count: int) -> "list[Deferred[None]]":
         """Waiters that add their number to the events."""
-        waiters = [self.core.results.wait(task.id) for _ in range(count)]
+        waiters = [self.core.results.wait(task.id, CLIENT) for _ in range(count)]
         for number, waiter in enumerate(waiters):
             waiter.addCallbacks(lambda _, n: self.events.append(n), lambda f: f.trap(CancelledError), (number,))
         return waiters
@@ -234,3 +235,32 @@ class PortionTests(TasksCase):
         self.core.settle()
         self.assertEqual((self.core.results.waiting, self.core.reactor.seconds()), (0, before))
         self.assertEqual(self.portions(), [WAKE_PORTION] * (3000 // WAKE_PORTION))
+
+
+class LimitTests(TasksCase):
+    """The limit on the long polls of one client (A7)."""
+
+    def test_limit(self) -> None:
+        """A client with the most waiters can't have another until one has ended, in any way; others can."""
+        self.make(max_long_polls_per_client=2)
+        task = self.core.submit()
+        first, _ = (self.core.results.wait(task.id, CLIENT) for _ in range(2))
+        refusal = self.assertRaises(ClientOverLimit, self.core.results.wait, task.id, CLIENT)
+        self.assertEqual(str(refusal), "this client has as many long polls as one may have, 2")
+        self.assertEqual(self.core.refused, [("long_polls", "client")])
+        self.core.results.wait(task.id, "198.51.100.2")
+        first.addErrback(lambda failure: failure.trap(CancelledError))
+        first.cancel()
+        self.core.results.wait(task.id, CLIENT)
+        self.assertRaises(ClientOverLimit, self.core.results.wait, task.id, CLIENT)
+        self.upstream.one.respond(Scored(0.5))
+        self.core.settle()
+        self.assertEqual((self.core.results.waiting, self.core.results._by_client.clients), (0, 0))
+
+    def test_while_stopping(self) -> None:
+        """While merlind stops nobody waits, so nobody is refused."""
+        self.make(max_long_polls_per_client=1)
+        task = self.core.submit()
+        self.core.results.release()
+        for _ in range(3):
+            self.successResultOf(self.core.results.wait(task.id, CLIENT))

@@ -279,9 +279,16 @@ class EdgeCase(SynchronousTestCase):
     min_rate = 1024
     upload_timeout = 600.0
     limits = Limits(max_pending=1000, min_free_bytes=0, max_uploads=100, max_upload_bytes=2**30)
+    max_pending_per_client = 0
+    max_long_polls_per_client = 0
 
     def setUp(self) -> None:
-        self.core = Core(self, limits=self.limits)
+        self.core = Core(
+            self,
+            limits=self.limits,
+            max_pending_per_client=self.max_pending_per_client,
+            max_long_polls_per_client=self.max_long_polls_per_client,
+        )
         self.reactor = self.core.reactor
         self.metrics = Metrics()
         status = StatusResponses(self.core.results, 2.0)

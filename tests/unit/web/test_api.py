@@ -10,6 +10,8 @@ import re
 from typing import Any
 from urllib.parse import urljoin
 
+from twisted.internet.address import IPv4Address
+
 from merlind.core.interfaces import Submission
 from merlind.core.outcome import Pending, Rejected, Scored, TaskError, TransientError
 from merlind.core.task import MAX_TASK_ID, State, Task
@@ -18,7 +20,19 @@ from merlind.tasks.intake import Limits
 from merlind.web.api import MAX_WAIT, PAGE
 from merlind.web.status import ANONYMOUS
 from tests.unit.support import JPEG, fail_on, failing, sqlite_error
-from tests.unit.web.support import Client, EdgeCase, LogLines, Reply, form, get, message, photo_of, post, without_date
+from tests.unit.web.support import (
+    Client,
+    EdgeCase,
+    LogLines,
+    Reply,
+    WireTransport,
+    form,
+    get,
+    message,
+    photo_of,
+    post,
+    without_date,
+)
 
 REJECTED = Rejected(TaskError("refused", 'no face on "it"'))
 
@@ -321,6 +335,78 @@ class FullTests(ContractCase):
         self.core.intake.draining = True
         self.assert_full("the server is stopping")
         self.assertEqual(self.ask(get(task)).code, 202)
+
+
+class ClientLimitTests(ContractCase):
+    """At a limit of one client: 429 with Retry-After for it, while others are served (A7)."""
+
+    limits = Limits(
+        max_pending=100, min_free_bytes=0, max_uploads=100, max_upload_bytes=2**30, max_uploads_per_client=2
+    )
+    max_pending_per_client = 2
+    max_long_polls_per_client = 1
+
+    def other(self, address: str = "198.51.100.2") -> Client:
+        """A client with another address."""
+        transport = WireTransport()
+        transport.peerAddr = IPv4Address("TCP", address, 1)
+        return self.connect(transport)
+
+    def assert_over_limit(self, reply: Reply, code: str, detail: str, closed: bool = True) -> None:
+        """A response says that this client has too much of something."""
+        self.assert_problem(reply, 429, code, closed=closed)
+        self.assertEqual((reply.json["detail"], reply.get("Retry-After")), (detail, "5"))
+
+    def test_uploads(self) -> None:
+        """Past a client's limit of uploads the form isn't read; another client's is, and its own once there is room."""
+        clients = [self.connect().send(post()[:-10]) for _ in range(2)]
+        detail = "this client has as many active uploads as one may have, 2"
+        self.assert_over_limit(self.ask(post()[:-10]), "too_many_uploads", detail)
+        self.assertEqual(self.other().send(post(form("Bo"))).reply().code, 202)
+        clients[0].leave()
+        self.accepted()
+
+    def test_pending(self) -> None:
+        """Past a client's limit of unfinished tasks it can still ask for them, and submit once one is finished."""
+        task = self.accepted("A")
+        self.accepted("B")
+        detail = "this client has as many unfinished tasks as one may have, 2"
+        self.assert_over_limit(self.ask(post(form("C"))[:-10]), "too_many_tasks", detail)
+        self.assertEqual(self.ask(get(task)).body, WAIT)
+        self.assertEqual(self.other().send(post(form("C"))).reply().code, 202)
+        self.core.upstream.requests[0].respond(Scored(0.5))
+        self.settle()
+        self.accepted("D")
+
+    def test_long_polls(self) -> None:
+        """Past a client's limit a GET that wants to wait gets 429; whatever needs no wait gets its response."""
+        task = self.accepted("A")
+        client = self.connect().send(get(task, Prefer="wait=30"))
+        detail = "this client has as many long polls as one may have, 1"
+        self.assert_over_limit(self.ask(get(task, Prefer="wait=30")), "too_many_long_polls", detail, closed=False)
+        self.assertEqual(self.ask(get(task, "HEAD", Prefer="wait=30")).code, 429)
+        self.assertEqual(self.ask(get(task)).body, WAIT)
+        self.assertEqual(self.ask(get(task, Prefer="wait=0")).get("Preference-Applied"), "wait=0")
+        other = self.other().send(get(task, Prefer="wait=30"))
+        self.assertTrue(other.silent)
+        self.end_request(Scored(0.83))
+        for waiter in (client, other):
+            self.assert_response(waiter.reply(), 200, READY, Preference_Applied="wait=30")
+        self.assertEqual(self.ask(get(task, Prefer="wait=30")).get("Preference-Applied"), "wait=30")
+
+    def test_post_is_accepted_without_its_wait(self) -> None:
+        """A POST that can't wait is accepted all the same, and its response says that no wait was applied."""
+        waiting = self.connect().send(get(self.accepted("A"), Prefer="wait=30"))
+        reply = self.ask(post(form("B"), Prefer="wait=30"))
+        self.assert_received(reply, reply.json["task"])
+        self.assertTrue(waiting.silent)
+
+    def test_this_machine(self) -> None:
+        """If the client is on this machine, the response says that a proxy there may stand for many."""
+        clients = [self.other("127.0.0.1") for _ in range(3)]
+        for client in clients:
+            client.send(post()[:-10])
+        self.assertIn("sends X-Forwarded-For", clients[2].reply().json["detail"])
 
 
 class GetTests(ContractCase):

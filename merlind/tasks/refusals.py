@@ -1,0 +1,34 @@
+"""Why a client gets a no just now: the server is full, or this client has as much as one may have."""
+
+from merlind.core.clients import is_local
+
+_WORDS = {"connections": "connections", "uploads": "active uploads", "tasks": "unfinished tasks",
+          "long_polls": "long polls"}  # fmt: skip
+
+_SHARED = " (all clients behind a proxy on this machine count as one unless it sends X-Forwarded-For)"
+
+
+class Refused(Exception):
+    """Something can't be had just now; the message says why. ``limit`` and ``by`` are labels for the metrics."""
+
+    by = ""
+
+    def __init__(self, limit: str, message: str) -> None:
+        super().__init__(message)
+        self.limit = limit
+
+
+class OverCapacity(Refused):
+    """No photo can be taken just now, from nobody."""
+
+    by = "server"
+
+
+class ClientOverLimit(Refused):
+    """One client has ``most`` of something: its connections, uploads, tasks or long_polls are the ``limit``."""
+
+    by = "client"
+
+    def __init__(self, limit: str, most: int, client: str) -> None:
+        shared = _SHARED if is_local(client) else ""
+        super().__init__(limit, f"this client has as many {_WORDS[limit]} as one may have, {most}{shared}")

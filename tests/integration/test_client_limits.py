@@ -1,0 +1,165 @@
+"""Limits by client in real processes: one client takes what it may, and others are served (docs/battery.md, A7)."""
+
+import contextlib
+import http.client
+import socket
+import struct
+import tempfile
+from collections.abc import Iterator
+from ipaddress import ip_address
+from pathlib import Path
+
+from tests.client import Reply, ask, form, png
+from tests.processes import HOST, Merlind, ProcessCase, free_port, until
+
+SILENT = 520
+"""More connections than there may be uploads."""
+
+
+def proxy_v1(address: str) -> bytes:
+    """The header of the PROXY protocol, version 1, for a client with this address."""
+    family = f"TCP{ip_address(address).version}"
+    return f"PROXY {family} {address} {address} 56324 443\r\n".encode("ascii")
+
+
+def proxy_v2(address: str | None) -> bytes:
+    """The same in version 2; without an address, that of a proxy that asks for itself."""
+    command, family, addresses = 0x20, 0, b""
+    if address is not None:
+        packed = ip_address(address).packed
+        command, family = 0x21, 0x11 if len(packed) == 4 else 0x21
+        addresses = packed * 2 + struct.pack("!2H", 56324, 443)
+    return b"\r\n\r\n\0\r\nQUIT\n" + struct.pack("!BBH", command, family, len(addresses)) + addresses
+
+
+@contextlib.contextmanager
+def connected(port: int, header: bytes = b"", source: str = HOST) -> Iterator[http.client.HTTPConnection]:
+    """A connection from an address of this machine, on which ``header`` comes before HTTP."""
+    connection = http.client.HTTPConnection(HOST, port, timeout=60, source_address=(source, 0))
+    try:
+        connection.connect()
+        if header:
+            connection.sock.sendall(header)
+        yield connection
+    finally:
+        connection.close()
+
+
+def upload(connection: http.client.HTTPConnection, name: str) -> Reply:
+    """Upload a photo with a name."""
+    sent = form(name, png())
+    return ask(connection, "POST", "/", sent.body, {"Content-Type": sent.content_type})
+
+
+def announce(connection: http.client.HTTPConnection, length: int = 400) -> None:
+    """Begin an upload, and send none of it."""
+    head = "POST / HTTP/1.1\r\nHost: a\r\nContent-Type: multipart/form-data; boundary=B\r\n"
+    connection.sock.sendall(f"{head}Content-Length: {length}\r\n\r\n".encode("ascii"))
+
+
+class SilentClientTest(ProcessCase):
+    """A client that announces uploads and sends nothing."""
+
+    def test_others_upload_meanwhile(self) -> None:
+        """Beside 520 silent uploads from one address, others upload, and so does that one when they have ended."""
+        merlind = self.merlind().start()
+        with contextlib.ExitStack() as stack:
+            for _ in range(SILENT):
+                announce(stack.enter_context(connected(merlind.port)))
+            refused = 'merlind_refused_total{by="client",limit="uploads"}'
+            until(lambda: merlind.metric("merlind_active_uploads") + merlind.metric(refused) >= SILENT, "all of them")
+            active = merlind.metric("merlind_active_uploads")
+            self.assertTrue(0 < active < SILENT / 2, active)
+            with connected(merlind.port, source="127.0.0.2") as other:
+                for number in range(20):
+                    self.assertEqual(upload(other, f"Ada {number}").code, 202)
+            with connected(merlind.port) as again:
+                reply = upload(again, "Bob")
+                self.assertEqual((reply.code, reply.json()["code"]), (429, "too_many_uploads"))
+                self.assertIn("X-Forwarded-For", reply.json()["detail"])
+        until(lambda: merlind.metric("merlind_active_uploads") == 0, "the uploads to end")
+        with connected(merlind.port) as again:
+            self.assertEqual(upload(again, "Bob").code, 202)
+        self.assertNotIn("127.0.0.2", merlind.log())
+        self.assert_no_traceback(merlind)
+        self.figures(silent=SILENT, active=int(active))
+
+
+class ProxyProtocolTest(ProcessCase):
+    """Behind a proxy that speaks the PROXY protocol."""
+
+    def start(self, *options: str) -> tuple[Merlind, int]:
+        """Start merlind with such a port; return it with the port."""
+        port = free_port()
+        merlind = self.merlind(f"--listen=haproxy:tcp:{port}:interface={HOST}", *options).start()
+        return merlind, port
+
+    def test_client_is_who_the_header_names(self) -> None:
+        """The client is the one in the header, of either version and in IPv4 and IPv6; others have their own limit."""
+        merlind, port = self.start("--max-uploads-per-client=1")
+        for header, address, other in (
+            (proxy_v1, "192.0.2.1", "192.0.2.2"),
+            (proxy_v2, "198.51.100.1", "198.51.100.2"),
+            (proxy_v1, "2001:db8:0:1::1", "2001:db8:0:2::1"),
+            (proxy_v2, "2001:db8:0:3::1", "2001:db8:0:4::1"),
+        ):
+            with connected(port, header(address)) as silent:
+                announce(silent)
+                until(lambda: merlind.metric("merlind_active_uploads") == 1, "the upload to begin")
+                with connected(port, header(address)) as again:
+                    reply = upload(again, "Ada")
+                    self.assertEqual((reply.code, reply.json()["code"]), (429, "too_many_uploads"), address)
+                    self.assertNotIn("proxy", reply.json()["detail"])
+                with connected(port, header(other)) as another:
+                    self.assertEqual(upload(another, address).code, 202)
+            until(lambda: merlind.metric("merlind_active_uploads") == 0, "the upload to end")
+        for address in ("192.0.2.", "198.51.100.", "2001:db8:"):
+            self.assertNotIn(address, merlind.log())
+        self.assert_no_traceback(merlind)
+
+    def test_proxy_asks_for_itself(self) -> None:
+        """A header that names nobody, as a proxy's health check sends it, leaves the proxy as the client."""
+        _, port = self.start()
+        for header in (b"PROXY UNKNOWN ::1 ::1 1 2\r\n", proxy_v2(None)):
+            with connected(port, header) as connection:
+                self.assertEqual(ask(connection, "GET", "/?task_id=1").code, 404)
+
+    def test_no_header(self) -> None:
+        """A client that comes without a header is hung up on; the plain port beside it serves."""
+        merlind, port = self.start()
+        with connected(port) as connection, self.assertRaises((http.client.HTTPException, OSError)):
+            ask(connection, "GET", "/?task_id=1")
+        self.assertTrue(merlind.serves())
+
+    def test_past_the_most_connections(self) -> None:
+        """Past ``--max-connections`` connections are refused behind the wrapper too, and leave nothing open."""
+        merlind, port = self.start("--max-connections=4", "--max-connections-per-client=0")
+        before = merlind.open_files()
+        with contextlib.ExitStack() as stack:
+            for number in range(20):
+                connection = connected(port, proxy_v1(f"192.0.2.{number}"))
+                with contextlib.suppress(OSError):
+                    stack.enter_context(connection)
+            with connected(port, proxy_v1("192.0.2.99")) as late:
+                late.sock.settimeout(30)
+                with contextlib.suppress(ConnectionError):
+                    received = late.sock.recv(4096)
+                    self.assertTrue(not received or received.startswith(b"HTTP/1.1 503 "), received)
+        until(lambda: merlind.open_files() <= before, "the connections to be closed")
+        self.assert_no_traceback(merlind)
+
+
+class UnixSocketTest(ProcessCase):
+    """Behind a proxy that comes by a unix socket."""
+
+    def test_served(self) -> None:
+        """A client without an address is served, within the limits of one."""
+        folder = tempfile.TemporaryDirectory()  # the test's own folder has too long a path for a socket
+        self.addCleanup(folder.cleanup)
+        path = Path(folder.name) / "socket"
+        self.merlind(f"--listen=unix:{path}").start()
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(str(path))
+            client.settimeout(30)
+            client.sendall(b"GET /?task_id=1 HTTP/1.1\r\nHost: a\r\n\r\n")
+            self.assertTrue(client.recv(4096).startswith(b"HTTP/1.1 404 "))
