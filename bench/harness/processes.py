@@ -102,6 +102,10 @@ class Kind:
         ]  # fmt: skip
 
 
+_ONE_CLIENT = {f"MERLIND_MAX_{what}_PER_CLIENT": "0" for what in ("CONNECTIONS", "UPLOADS", "PENDING", "LONG_POLLS")}
+"""No limits by client: the load has one address, and stands for many. As variables, which older versions ignore."""
+
+
 class Server(Process):
     """A server of a kind, with its upstream; its data is in ``folder / "data"``."""
 
@@ -110,7 +114,8 @@ class Server(Process):
         self.data = folder / "data"
         port = free_port()
         command = kind.command(port, self.data, upstream.url, poll)
-        super().__init__(port, command, {"PYTHONPATH": str(kind.tree or BENCH), **kind.env}, folder / "server.log")
+        env = {"PYTHONPATH": str(kind.tree or BENCH), **_ONE_CLIENT, **kind.env}
+        super().__init__(port, command, env, folder / "server.log")
 
 
 @asynccontextmanager
