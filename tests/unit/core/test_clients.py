@@ -118,6 +118,14 @@ class ProxyTests(SynchronousTestCase):
         self.assertEqual(behind("127.0.0.1", line), "10.0.0.7")
         self.assertEqual(behind("127.0.0.1", line[: -len(b", 10.0.0.7")]), "192.0.2.1")
 
+    def test_strangers_say_what_they_like(self) -> None:
+        """Of whoever is no trusted proxy, the headers count for nothing."""
+        for peer, client in (("192.0.2.1", "192.0.2.1"), ("2001:db8:0:1::1", "2001:db8:0:1::/64"), ("x", NO_ADDRESS)):
+            self.assertEqual(behind(peer, b"198.51.100.1"), client)
+            self.assertEqual(behind(peer, b"198.51.100.1, 127.0.0.1"), client)
+            self.assertEqual(behind(peer, forwarded=(b"for=198.51.100.1",)), client)
+        self.assertEqual(ClientAddresses(()).client_of("127.0.0.1", [], [b"198.51.100.1"]), "127.0.0.1")
+
     @checked
     @given(peers, headers, headers)
     def test_anything_has_a_key(self, peer: str | None, forwarded: list[bytes], x_forwarded_for: list[bytes]) -> None:

@@ -9,8 +9,13 @@ from twisted.trial.unittest import SynchronousTestCase
 from merlind.core.forwarded import MAX_ELEMENT, read_address, told_addresses
 from tests.unit.web.support import checked
 
-junk = st.one_of(st.binary(max_size=80), st.text('for=by";,:[]\\ 1.a_', max_size=80).map(str.encode))
-"""Header lines that a client makes up, most of them nearly right."""
+junk = st.one_of(
+    st.binary(max_size=80),
+    st.text('for=by";,:[]\\ 1.a_', max_size=80).map(str.encode),
+    st.ip_addresses().map(lambda address: str(address).encode()),
+    st.ip_addresses().map(lambda address: b'for="[%s]"' % str(address).encode()),
+)
+"""Header lines that a client makes up: garbage, nearly right, and right."""
 
 
 def told(*lines: bytes, header: str = "x_forwarded_for") -> list[str | None]:
