@@ -47,6 +47,14 @@ def proxy(text: str) -> Network | None:
         raise ValueError(f"{text!r} is no network such as 10.0.0.0/8, no address and not the word none") from None
 
 
+def _per_client(limit: str, default: str, what: str, total: str) -> Option:
+    text = (
+        f"The most {what} of one client (an IPv4 address, or a /64 in IPv6), at most half of --max-{total}; "
+        "past it, 429. 0 sets no limit."
+    )
+    return Option(f"max-{limit}-per-client", default, text, count(0))
+
+
 class Options(EnvironmentOptions):
     """The options of ``twistd merlind``."""
 
@@ -73,16 +81,10 @@ class Options(EnvironmentOptions):
         Option("max-connections", "20000", "The most open connections; past it, 503.", count(1)),
         Option("max-uploads", "512", "The most active uploads; past it, 503.", count(1)),
         Option("max-upload-bytes", "1073741824", "The most bytes of all active uploads; past it, 503.", count(1)),
-        Option(
-            "max-connections-per-client",
-            "5000",
-            "The most open connections of one client, which is an IPv4 address or an IPv6 /64; past it, 429. "
-            "At most half of --max-connections; 0 sets no limit, here and in the next three.",
-            count(0),
-        ),
-        Option("max-uploads-per-client", "128", "The same for active uploads and --max-uploads.", count(0)),
-        Option("max-pending-per-client", "25000", "The same for unfinished tasks and --max-pending.", count(0)),
-        Option("max-long-polls-per-client", "2500", "The same for long polls and --max-connections.", count(0)),
+        _per_client("connections", "5000", "open connections", "connections"),
+        _per_client("uploads", "128", "active uploads", "uploads"),
+        _per_client("pending", "25000", "unfinished tasks", "pending"),
+        _per_client("long-polls", "2500", "long polls", "connections"),
         Option("trusted-proxy", "127.0.0.0/8 ::1", "A proxy's network; may be given more than once.", proxy),
         Option("min-rate", "8192", "The slowest that a body may come in, in bytes a second.", count(1)),
         Option("upload-timeout", "900", "Seconds that a body may take to come in, however fast it is.", seconds(1)),
@@ -102,9 +104,7 @@ class Options(EnvironmentOptions):
         self.add("listen", description)
 
     def opt_trusted_proxy(self, network: str) -> None:
-        """A network or address of proxies whose X-Forwarded-For or Forwarded tells who the client is; may be given
-        more than once. This machine's own are trusted too, unless one is none. [default: 127.0.0.0/8 ::1, or
-        $MERLIND_TRUSTED_PROXY, separated by spaces]"""
+        """Proxies to believe about clients; may be repeated. [default: 127.0.0.0/8 ::1, or $MERLIND_TRUSTED_PROXY]"""
         self.add("trusted-proxy", network)
 
 
