@@ -36,9 +36,12 @@ from merlind.tasks.retention import Retention
 from merlind.tasks.scheduler import Scheduler
 from merlind.upstream.agent import KeepAliveAgent
 from merlind.upstream.client import MerlinfaceClient
+from merlind.web.access_log import AccessLog
 from merlind.web.api import Routes
 from merlind.web.entry import EntryPoint
 from merlind.web.quiet_site import QuietSite
+from merlind.web.server.admission import Admission
+from merlind.web.server.interfaces import ConnectionLimits
 from merlind.web.server.site import EdgeSite
 from merlind.web.status import StatusResponses
 
@@ -58,8 +61,6 @@ class Parts:
     scheduler: Scheduler
     intake: Intake
     retention: Retention
-    client_addresses: ClientAddresses
-    client_connections: ClientLimit
     site: EdgeSite
     health: Health
     admin_site: Site
@@ -106,12 +107,13 @@ def build(
     retention = Retention(reactor, clock, store, photos, results, settings.retention)
 
     # The public listener.
-    client_addresses = ClientAddresses(settings.trusted_networks)
-    client_connections = ClientLimit(settings.max_connections_per_client)
     status = StatusResponses(results, settings.poll_interval)
     routes = Routes(reactor, intake, results, eraser, metrics, status)
     entry = EntryPoint(intake, status, settings.max_photo_bytes, routes.respond)
-    site = EdgeSite(reactor, entry, metrics, settings.max_connections, settings.min_rate, settings.upload_timeout)
+    connections = ConnectionLimits(settings.max_connections, settings.min_rate, settings.upload_timeout)
+    addresses = ClientAddresses(settings.trusted_networks)
+    admission = Admission(addresses, ClientLimit(settings.max_connections_per_client))
+    site = EdgeSite(reactor, entry, connections, admission, AccessLog(metrics), metrics.refused)
 
     # The admin listener.
     health = Health(clock, store, photos, counts, intake, queue, scheduler.worker, settings)
@@ -122,7 +124,7 @@ def build(
 
     return Parts(
         clock, metrics, store, engine, counts, queue, results, agent, scheduler, intake, retention,
-        client_addresses, client_connections, site, health, admin_site,
+        site, health, admin_site,
     )  # fmt: skip
 
 

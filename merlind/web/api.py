@@ -18,7 +18,8 @@ from merlind.tasks.eraser import Eraser
 from merlind.tasks.intake import Intake
 from merlind.tasks.refusals import ClientOverLimit
 from merlind.tasks.results import Results, Status
-from merlind.web.entry import no_storage, over_limit
+from merlind.web.entry import no_storage
+from merlind.web.refusals import over_limit
 from merlind.web.response import ALLOW, NOT_ALLOWED, HTTPError, Response, json_response, problem
 from merlind.web.server.interfaces import HandledRequest
 from merlind.web.status import ANONYMOUS, NOT_FOUND, StatusResponses

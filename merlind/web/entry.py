@@ -15,7 +15,8 @@ from twisted.python.failure import Failure
 from merlind.core.interfaces import StoreBroken, StoreUnavailable
 from merlind.tasks.intake import Intake
 from merlind.tasks.refusals import ClientOverLimit, OverCapacity
-from merlind.web.response import NO_STORAGE, HTTPError, Response, problem, too_many, unavailable
+from merlind.web.refusals import over_limit
+from merlind.web.response import NO_STORAGE, HTTPError, Response, problem, unavailable
 from merlind.web.server.head import Head
 from merlind.web.server.interfaces import BodyReceiver, HandledRequest
 from merlind.web.status import ANONYMOUS, StatusResponses
@@ -109,11 +110,6 @@ class IgnoredBody:
 
     def discard(self) -> None:
         """Do nothing: nothing is kept."""
-
-
-def over_limit(error: ClientOverLimit) -> Response:
-    """Make the response to a client that has as much of something as one may have."""
-    return too_many(f"too_many_{error.limit}", str(error))
 
 
 def no_storage(failure: Failure) -> Any:

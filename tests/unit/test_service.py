@@ -192,8 +192,8 @@ class ServiceCase(SynchronousTestCase):
             self.reactor.run_for(min(0.5, end - self.reactor.seconds()))
             self.turn()
 
-    def connect(self, site: Any = None) -> Client:
-        client = Client(site or self.parts.site, self.reactor.turn)
+    def connect(self, site: Any = None, peer: str = "192.0.2.1") -> Client:
+        client = Client(site or self.parts.site, self.reactor.turn, peer=peer)
         self.clients.append(client)
         return client
 
@@ -700,10 +700,17 @@ class ClientTests(ServiceCase):
 
     def test_connections_and_proxies(self) -> None:
         """The public listener has the limit on connections and the trusted networks that are set."""
-        self.start(max_connections_per_client=7, trusted_proxy=[read_network("10.0.0.0/8")])
-        self.assertEqual(self.parts.client_connections.most, 7)
-        trusted = [self.parts.client_addresses.is_trusted(peer) for peer in ("10.1.2.3", "127.0.0.1", "192.0.2.1")]
-        self.assertEqual(trusted, [True, True, False])
+        self.start(max_connections_per_client=1, trusted_proxy=[read_network("10.0.0.0/8")])
+        for peer, code in (
+            ("192.0.2.1", 404),
+            ("192.0.2.1", 429),
+            ("192.0.2.2", 404),
+            ("10.1.2.3", 404),
+            ("10.1.2.3", 404),
+        ):
+            data = get(5, X_Forwarded_For="198.51.100.7" if peer.startswith("10.") else None)
+            self.assertEqual(self.connect(peer=peer).send(data).reply().code, code, peer)
+        self.assertEqual(self.metric('merlind_refused_total{by="client",limit="connections"}'), 1)
         self.stop()
 
 

@@ -11,7 +11,10 @@ from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from merlind.tasks.refusals import ClientOverLimit
+from merlind.web.refusals import over_limit
 from merlind.web.response import HTTPError, Response, problem
+from merlind.web.server.admission import Admitted
 from merlind.web.server.deadline import Deadline
 from merlind.web.server.head import Head
 from merlind.web.server.interfaces import ConnectionOwner
@@ -65,14 +68,18 @@ _RECEIVING = frozenset({Phase.IDLE, Phase.HEAD, Phase.BODY})
 LINGER_BYTES = 64 * 1024 * 1024
 """Bytes that a refused client may go on sending."""
 
-MAX_AHEAD = 16384
-"""Bytes to read of what is behind the request that is being handled."""
+SMALL_READ = 8192
+"""Bytes to read from the socket at once, except for a body: so much may be held that is behind a request."""
+
+MAX_AHEAD = 8192
+"""Bytes to read of what is behind the request that is being handled, at most one read more."""
 
 LARGE_BODY = 64 * 1024
 """Bytes beyond which a body counts as large."""
 
+BODY_READ = 64 * 1024
 LARGE_READ = 256 * 1024
-"""Bytes to read from the socket at once while a large body comes in."""
+"""Bytes to read from the socket at once while a body comes in, and while a large one does."""
 
 TURN = 4 * BLOCK
 """Bytes of a body in chunks, or pieces of 1/64 of that, to parse before other connections get their turn."""
@@ -94,10 +101,10 @@ class Connection(Protocol):
     _next_turn: IDelayedCall | None = None
     _began = 0.0
     _drained = 0
-    _usual_read = 0
 
-    def __init__(self, site: ConnectionOwner) -> None:
+    def __init__(self, site: ConnectionOwner, admitted: Admitted) -> None:
         self.site = site
+        self._admitted = admitted
         self._parser = RequestParser()
         self._deadline = Deadline(site.reactor, self._deadline_passed)
 
@@ -105,6 +112,7 @@ class Connection(Protocol):
 
     def connectionMade(self) -> None:
         self._deadline.set(HEADER_TIMEOUT)
+        self._read_at_once(SMALL_READ)
         self.site.opened(self)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
@@ -117,6 +125,7 @@ class Connection(Protocol):
         request, self._request = self._request, None
         if request is not None:
             request.end()
+        self._admitted.leave()
         self.site.closed(self)
         self.transport = None
 
@@ -160,7 +169,7 @@ class Connection(Protocol):
 
     def _check_rate(self) -> None:
         took = self.site.reactor.seconds() - self._began
-        allowed = min(BODY_GRACE + self._parser.payload / self.site.min_rate, self.site.upload_timeout)
+        allowed = min(BODY_GRACE + self._parser.payload / self.site.limits.min_rate, self.site.limits.upload_timeout)
         if took < allowed:
             self._deadline.set(allowed - took)
         else:
@@ -213,6 +222,10 @@ class Connection(Protocol):
         self._next_turn = None
         self._parse()
 
+    def _read_at_once(self, size: int) -> None:
+        if hasattr(self.transport, "bufferSize"):  # not with TLS
+            self.transport.bufferSize = size
+
     def _pause_reading(self, pause: bool) -> None:
         if pause is not self._reading_paused:
             self._reading_paused = pause
@@ -229,13 +242,16 @@ class Connection(Protocol):
             return
         head = parser.head
         self.persistent = head.persistent and not self.site.draining
+        try:
+            self._admitted.begin_request(getattr(self.transport.getPeer(), "host", None), head)
+        except ClientOverLimit as error:
+            self.refuse(over_limit(error))
+            return
         if parser.complete and (response := self.site.entry.respond_at_once(head)) is not None:
             self._send(response)
             return
         self._began = self.site.reactor.seconds()
-        request = self._request = Request(
-            head, self.site.client_of(self.transport.getPeer(), head), self.site.entry, self._respond
-        )
+        request = self._request = Request(head, self._admitted.client_of(head), self.site.entry, self._respond)
         try:
             request.open_body()
         except HTTPError as error:
@@ -248,8 +264,7 @@ class Connection(Protocol):
 
     def _await_body(self, head: Head) -> None:
         self._enter(Phase.BODY)
-        if head.length is not None and head.length > LARGE_BODY and hasattr(self.transport, "bufferSize"):
-            self._usual_read, self.transport.bufferSize = self.transport.bufferSize, LARGE_READ
+        self._read_at_once(LARGE_READ if (head.length or 0) > LARGE_BODY else BODY_READ)
         if head.version == b"HTTP/1.1" and b"100-continue" in head.tokens(b"expect"):
             self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
@@ -265,8 +280,7 @@ class Connection(Protocol):
                 self.refuse(error.response)
                 return
         if self._parser.complete:
-            if self._usual_read:
-                self.transport.bufferSize, self._usual_read = self._usual_read, 0
+            self._read_at_once(SMALL_READ)
             self._handle(request)
 
     def _handle(self, request: Request) -> None:
@@ -285,7 +299,7 @@ class Connection(Protocol):
     def _send(self, response: Response, seconds: float = 0.0) -> None:
         """Write a response. The next request's turn comes when the kernel has taken it."""
         method = self._parser.method
-        self.site.responded(method, response.code, seconds)
+        self.site.on_response(method, response.code, seconds)
         self.transport.write(response.to_bytes(method == b"HEAD", not self.persistent))
         if not self.persistent:
             self._close()
@@ -320,7 +334,7 @@ class Connection(Protocol):
         if request is not None:
             request.end()
         method = self._parser.method
-        self.site.responded(method, response.code)
+        self.site.on_response(method, response.code, 0.0)
         self.transport.write(response.to_bytes(head=method == b"HEAD", close=True))
         self._pause_reading(False)
         linger(self.transport)

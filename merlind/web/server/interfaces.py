@@ -1,10 +1,11 @@
 """What the parts of the HTTP server ask of each other and of the entry point behind them."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IAddress, IReactorTime
+from twisted.internet.interfaces import IReactorTime
 
 from merlind.web.response import Response
 from merlind.web.server.head import Head
@@ -45,26 +46,30 @@ class Entry(Protocol):
         """Handle a request that is whole. It goes on to its end even if the client goes away."""
 
 
+@dataclass(frozen=True, slots=True)
+class ConnectionLimits:
+    """How many connections there may be at once, and how slow a body may come in."""
+
+    connections: int
+    min_rate: int
+    """The slowest, in bytes a second."""
+    upload_timeout: float
+    """The longest that it may take, in seconds, however fast it is."""
+
+
 class ConnectionOwner(Protocol):
-    """What connections and their requests need of the site that they belong to."""
+    """What connections need of the site that they belong to."""
 
     reactor: IReactorTime
     entry: Entry
-    min_rate: int
-    """The slowest that a body may come in, in bytes a second."""
-    upload_timeout: float
-    """The longest that a body may take, in seconds, however fast it comes in."""
+    limits: ConnectionLimits
     draining: bool
     """Whether connections close with their next response, because merlind stops."""
-
-    def client_of(self, peer: IAddress, head: Head) -> str:
-        """Return who sent a request, for the limits by client."""
+    on_response: Callable[[bytes, int, float], None]
+    """Told of each response: the request's method, the status, and how long it took in seconds."""
 
     def opened(self, connection: Any) -> None:
         """Count a new connection."""
 
     def closed(self, connection: Any) -> None:
         """Forget a connection."""
-
-    def responded(self, method: bytes, code: int, seconds: float = 0.0) -> None:
-        """Count and log a response that took ``seconds``."""

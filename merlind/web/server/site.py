@@ -1,51 +1,48 @@
-"""The public HTTP server: accepts connections up to a limit, and counts and logs each response."""
+"""The HTTP server of a listener: accepts connections up to its limits."""
 
+from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IAddress, IReactorTime
 from twisted.internet.protocol import Factory
-from twisted.logger import Logger
 
-from merlind.daemon.metrics import Metrics
 from merlind.settings import MAX_REFUSED_CONNECTIONS
-from merlind.web.response import METHODS, unavailable
+from merlind.web.refusals import over_limit
+from merlind.web.response import Response, unavailable
+from merlind.web.server.admission import Admission
 from merlind.web.server.connection import Connection
-from merlind.web.server.head import Head
-from merlind.web.server.interfaces import Entry
-from merlind.web.server.refused import Refusals
+from merlind.web.server.interfaces import ConnectionLimits, Entry
+from merlind.web.server.refused import Refusals, RefusedConnection
 
-_NAMES = {method: method.decode("ascii") for method in METHODS}
-"""The methods by which responses are counted and logged; all others are one: a client could make up endless ones."""
+_FULL = unavailable("too_many_connections", "there are too many connections")
 
 
 class EdgeSite(Factory):
-    """The factory of a listener's connections.
+    """The factory of a listener's connections. ``entry`` says what requests are for.
 
-    ``entry`` says what requests are for. ``max_connections`` may be open at once; ``min_rate`` is the slowest that a
-    body may come in, in bytes a second, and ``upload_timeout`` the longest that it may take, in seconds.
+    ``on_response`` is told of each response, and ``on_refused(limit, by)`` of each connection past a limit.
     """
 
     noisy = False
-    _logger = Logger()
 
     def __init__(
         self,
         reactor: IReactorTime,
         entry: Entry,
-        metrics: Metrics,
-        max_connections: int,
-        min_rate: int,
-        upload_timeout: float,
+        limits: ConnectionLimits,
+        admission: Admission,
+        on_response: Callable[[bytes, int, float], None],
+        on_refused: Callable[[str, str], None],
     ) -> None:
         self.reactor = reactor
         self.entry = entry
-        self.min_rate = min_rate
-        self.upload_timeout = upload_timeout
+        self.limits = limits
+        self.on_response = on_response
         self.draining = False
-        self.refusals = Refusals(reactor, min(MAX_REFUSED_CONNECTIONS, max_connections))
-        self._metrics = metrics
-        self._max_connections = max_connections
+        self.refusals = Refusals(reactor, min(MAX_REFUSED_CONNECTIONS, limits.connections))
+        self._admission = admission
+        self._on_refused = on_refused
         self._open: set[Connection] = set()
         self._drained: Deferred[None] | None = None
 
@@ -55,16 +52,19 @@ class EdgeSite(Factory):
         return len(self._open)
 
     def buildProtocol(self, addr: IAddress | None) -> Any:
-        if len(self._open) < self._max_connections:
-            return Connection(self)
-        refused = self.refusals.refuse(unavailable("too_many_connections", "there are too many connections"))
-        if refused is not None:
-            self.responded(b"-", 503)
-        return refused
+        peer: str | None = getattr(addr, "host", None)
+        if len(self._open) >= self.limits.connections:
+            return self._refuse(_FULL, "server")
+        if (error := self._admission.full(peer)) is not None:
+            return self._refuse(over_limit(error), error.by)
+        return Connection(self, self._admission.admit(peer))
 
-    def client_of(self, peer: IAddress, head: Head) -> str:
-        """Return who sent a request, for the limits by client."""
-        return str(getattr(peer, "host", ""))
+    def _refuse(self, response: Response, by: str) -> RefusedConnection | None:
+        self._on_refused("connections", by)
+        refused = self.refusals.refuse(response)
+        if refused is not None:
+            self.on_response(b"-", response.code, 0.0)
+        return refused
 
     def opened(self, connection: Connection) -> None:
         """Count a new connection."""
@@ -83,9 +83,3 @@ class EdgeSite(Factory):
         for connection in list(self._open):
             connection.close_if_idle()
         return self._drained if self._open else succeed(None)
-
-    def responded(self, method: bytes, code: int, seconds: float = 0.0) -> None:
-        """Count and log a response that took ``seconds``. The log has no address, no query and no name in it."""
-        name = _NAMES.get(method, "other")
-        self._metrics.request(name, code)
-        self._logger.info("{method} {code} {ms} ms", method=name, code=code, ms=int(seconds * 1000))

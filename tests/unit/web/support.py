@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from hypothesis import settings
+from twisted.internet.address import IPv4Address
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.internet.interfaces import IPushProducer
@@ -17,11 +18,16 @@ from twisted.logger import LogLevel, globalLogPublisher
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
+from merlind.core.client_limit import ClientLimit
+from merlind.core.clients import LOOPBACK, ClientAddresses
 from merlind.core.task import Task
 from merlind.daemon.metrics import Metrics
 from merlind.tasks.intake import Limits
+from merlind.web.access_log import AccessLog
 from merlind.web.api import Routes
 from merlind.web.entry import EntryPoint
+from merlind.web.server.admission import Admission
+from merlind.web.server.interfaces import ConnectionLimits
 from merlind.web.server.site import EdgeSite
 from merlind.web.status import StatusResponses
 from tests.unit.support import JPEG, Core, Reactor
@@ -42,6 +48,8 @@ class WireTransport(StringTransport):
     bufferSize = 65536
     half_closed = False
     client_reads = True
+    proxied = False
+    """Whether it has an address of its own, which the PROXY protocol told."""
     reactor: Reactor
     _flushing: Any = None
 
@@ -200,11 +208,20 @@ def chunked(body: bytes, size: int = 50) -> bytes:
 class Client:
     """A client and its connection."""
 
-    def __init__(self, site: Any, settle: Callable[[], None], transport: WireTransport | None = None) -> None:
+    def __init__(
+        self,
+        site: Any,
+        settle: Callable[[], None],
+        transport: WireTransport | None = None,
+        peer: str = "192.0.2.1",
+    ) -> None:
         self.transport = transport or WireTransport()
+        address = IPv4Address("TCP", peer, 1024)
+        if not self.transport.proxied:
+            self.transport.peerAddr = address
         self._settle = settle
         self.transport.reactor = site.reactor
-        self.protocol = site.buildProtocol(None)
+        self.protocol = site.buildProtocol(address)
         self.protocol.makeConnection(self.transport)
         self.gone = False
 
@@ -279,6 +296,7 @@ class EdgeCase(SynchronousTestCase):
     min_rate = 1024
     upload_timeout = 600.0
     limits = Limits(max_pending=1000, min_free_bytes=0, max_uploads=100, max_upload_bytes=2**30)
+    max_connections_per_client = 0
     max_pending_per_client = 0
     max_long_polls_per_client = 0
 
@@ -297,10 +315,10 @@ class EdgeCase(SynchronousTestCase):
         self.site = EdgeSite(
             self.reactor,
             entry,
-            self.metrics,
-            self.max_connections,
-            self.min_rate,
-            self.upload_timeout,
+            ConnectionLimits(self.max_connections, self.min_rate, self.upload_timeout),
+            Admission(ClientAddresses(LOOPBACK), ClientLimit(self.max_connections_per_client)),
+            AccessLog(self.metrics),
+            self.metrics.refused,
         )
         self.clients: list[Client] = []
         self.core.start()
@@ -325,9 +343,9 @@ class EdgeCase(SynchronousTestCase):
         """Let everything happen that needs no time: what is written goes out, and the next request has its turn."""
         self.reactor.run_for(0)
 
-    def connect(self, transport: WireTransport | None = None) -> Client:
+    def connect(self, transport: WireTransport | None = None, peer: str = "192.0.2.1") -> Client:
         """A client with a connection of its own."""
-        client = Client(self.site, self.settle, transport)
+        client = Client(self.site, self.settle, transport, peer)
         self.clients.append(client)
         return client
 

@@ -10,8 +10,6 @@ import re
 from typing import Any
 from urllib.parse import urljoin
 
-from twisted.internet.address import IPv4Address
-
 from merlind.core.interfaces import Submission
 from merlind.core.outcome import Pending, Rejected, Scored, TaskError, TransientError
 from merlind.core.task import MAX_TASK_ID, State, Task
@@ -25,7 +23,6 @@ from tests.unit.web.support import (
     EdgeCase,
     LogLines,
     Reply,
-    WireTransport,
     form,
     get,
     message,
@@ -348,9 +345,7 @@ class ClientLimitTests(ContractCase):
 
     def other(self, address: str = "198.51.100.2") -> Client:
         """A client with another address."""
-        transport = WireTransport()
-        transport.peerAddr = IPv4Address("TCP", address, 1)
-        return self.connect(transport)
+        return self.connect(peer=address)
 
     def assert_over_limit(self, reply: Reply, code: str, detail: str, closed: bool = True) -> None:
         """A response says that this client has too much of something."""

@@ -109,13 +109,13 @@ class CutTests(EdgeCase):
         self.clients.pop().leave()
         self.seen: Counter[int] = Counter()
         self.responded: list[tuple[bytes, int]] = []
-        original = self.site.responded
+        original = self.site.on_response
 
-        def record(method: bytes, code: int, seconds: float = 0.0) -> None:
+        def record(method: bytes, code: int, seconds: float) -> None:
             self.responded.append((method, code))
             original(method, code, seconds)
 
-        self.patch(self.site, "responded", record)
+        self.patch(self.site, "on_response", record)
 
     def open(self) -> Client:
         """A new connection; ``responded`` lists its responses from here on."""
