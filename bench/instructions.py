@@ -103,6 +103,7 @@ def drive(rounds: dict[str, int], folder: Path) -> None:
         upstream_timeout=30.0,
         upstream_concurrency=32,
         give_up_after=1e9,
+        max_attempts=100,
         retention=1e9,
         max_photo_bytes=10_000_000,
         max_pending=100_000,

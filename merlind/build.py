@@ -14,9 +14,9 @@ from twisted.web.server import Site
 from merlind.admin.api import Admin
 from merlind.admin.gauges import Gauges
 from merlind.admin.health import Health
-from merlind.core.breaker import Breaker
 from merlind.core.client_limit import ClientLimit
 from merlind.core.clients import ClientAddresses
+from merlind.core.limiter import Limiter
 from merlind.core.task import MAX_TASK_ID, Policy
 from merlind.daemon.clock import ServiceClock
 from merlind.daemon.datadir import DataDir
@@ -90,14 +90,14 @@ def build(
     store = Store(engine, clock.now, on_broken)
 
     # What becomes of a task.
-    policy = Policy(settings.poll_interval, settings.give_up_after, jitter)
+    policy = Policy(settings.poll_interval, settings.give_up_after, jitter, settings.max_attempts)
     counts = LiveCounts(settings.max_pending_per_client)
     queue = TaskQueue(policy)
     results = Results(reactor, store, queue, counts, settings.max_long_polls_per_client, metrics.refused)
     agent = KeepAliveAgent(reactor, upstream_url)
     upstream = MerlinfaceClient(reactor, clock, agent, photos, metrics, settings.upstream_timeout)
-    breaker = Breaker(settings.upstream_concurrency, settings.poll_interval, jitter)
-    scheduler = Scheduler(reactor, clock, store, queue, upstream, policy, breaker, results.on_transition)
+    limiter = Limiter(settings.upstream_concurrency, jitter)
+    scheduler = Scheduler(reactor, clock, store, queue, upstream, policy, limiter, results.on_transition)
     limits = Limits(
         settings.max_pending, settings.min_free_bytes, settings.max_uploads, settings.max_upload_bytes,
         settings.max_uploads_per_client,
@@ -116,10 +116,10 @@ def build(
     site = EdgeSite(reactor, entry, connections, admission, AccessLog(metrics), metrics.refused)
 
     # The admin listener.
-    health = Health(clock, store, photos, counts, intake, queue, scheduler.worker, settings)
+    health = Health(clock, store, photos, counts, intake, queue, scheduler, settings)
     gauges = Gauges(reactor, clock, store, counts, queue, results, intake, scheduler, site)
     gauges.define(metrics)
-    admin = Admin(metrics, health.readiness, gauges.refresh)
+    admin = Admin(metrics, health.readiness, health.progress, gauges.refresh)
     admin_site = QuietSite(admin.app.resource(), reactor=reactor, timeout=60)
 
     return Parts(

@@ -35,6 +35,8 @@ class Settings:
     """The most requests to the upstream in flight."""
     give_up_after: float
     """Seconds of service time after which an unfinished task fails."""
+    max_attempts: int
+    """How often a task may fail at the upstream while others succeed."""
     retention: float
     """Seconds that a finished task is kept."""
     max_photo_bytes: int

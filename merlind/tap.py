@@ -75,6 +75,12 @@ class Options(EnvironmentOptions):
         Option("upstream-timeout", "30", "Seconds for one whole request to the upstream.", seconds(0.01)),
         Option("upstream-concurrency", "32", "The most requests to the upstream in flight.", count(1)),
         Option("give-up-after", "86400", "Seconds after which an unfinished task fails.", seconds(0.01)),
+        Option(
+            "max-attempts",
+            "100",
+            "How often a task may fail at the upstream while others succeed; then it fails for good.",
+            count(1),
+        ),
         Option("retention", "2592000", "Seconds that a finished task is kept.", seconds(0.0)),
         Option("max-photo-bytes", "10485760", "The largest photo, in bytes.", count(1)),
         Option("max-pending", "100000", "The most unfinished tasks; past it, 503.", count(1)),

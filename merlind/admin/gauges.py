@@ -3,9 +3,9 @@
 from functools import partial
 from typing import Any
 
-from merlind.core.breaker import BreakerState
 from merlind.core.interfaces import ServiceTime, StoreBroken, StoreUnavailable, TaskStore
-from merlind.core.task import State
+from merlind.core.limiter import LimiterState
+from merlind.core.task import Repeat, State
 from merlind.daemon.metrics import Metrics
 from merlind.tasks.counts import LiveCounts
 from merlind.tasks.intake import Intake
@@ -38,6 +38,8 @@ class Gauges:
         self._results = results
         self._intake = intake
         self._scheduler = scheduler
+        self._limiter = scheduler.limiter
+        self._repeated = scheduler.worker.repeated_uploads
         self._site = site
         self._oldest: float | None = None
 
@@ -58,10 +60,16 @@ class Gauges:
             {state.value: partial(counts.__getitem__, state) for state in State},
         )
         metrics.gauges(
-            "merlind_breaker_state",
-            "The circuit breaker before the upstream: 1 for the state it is in.",
+            "merlind_upstream_limiter",
+            "How many requests the upstream may have at once: all, fewer, or one probe. 1 for the state it is in.",
             "state",
-            {state.value: partial(self._breaker_is, state) for state in BreakerState},
+            {state.value: partial(self._limiter_is, state) for state in LimiterState},
+        )
+        metrics.counts(
+            "merlind_upstream_repeated_uploads",
+            "Photos sent to the upstream again. After a restart also those of which it is unknown.",
+            "reason",
+            {reason.value: partial(self._repeated.__getitem__, reason) for reason in Repeat},
         )
         for name, text, read in (
             (
@@ -74,13 +82,23 @@ class Gauges:
             ("merlind_active_uploads", "Uploads being received.", lambda: self._intake.active_uploads),
             ("merlind_long_polls", "Clients that wait for their task to finish.", lambda: self._results.waiting),
             ("merlind_upstream_in_flight", "Requests to the upstream in flight.", self._in_flight),
+            ("merlind_upstream_limit", "Requests that the upstream may have at once.", lambda: self._limiter.limit),
+            ("merlind_upstream_probe_seconds", "In an outage, seconds until the next probe.", self._until_probe),
+            ("merlind_suspects", "Tasks in memory that keep failing while others succeed.", self._suspects),
             ("merlind_tasks_due", "Tasks that are due and wait for a free request.", lambda: self._queue.ready),
             ("merlind_timers", "Timers that are set.", lambda: len(self._reactor.getDelayedCalls())),
         ):
             metrics.gauge(name, text, read)
 
-    def _breaker_is(self, state: BreakerState) -> float:
-        return float(self._scheduler.breaker.state is state)
+    def _limiter_is(self, state: LimiterState) -> float:
+        return float(self._limiter.state is state)
+
+    def _until_probe(self) -> float:
+        outage = self._limiter.outage
+        return 0.0 if outage is None else max(0.0, outage.probe_at - self._clock.now())
+
+    def _suspects(self) -> float:
+        return self._queue.suspects
 
     def _in_flight(self) -> float:
         return self._scheduler.worker.in_flight

@@ -4,12 +4,20 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 
+class Source(StrEnum):
+    """Whose fault it is that a task failed."""
+
+    UPSTREAM = "upstream"
+    MERLIND = "merlind"
+
+
 @dataclass(frozen=True, slots=True)
 class TaskError:
-    """Why a task failed: a stable ``code``, and a sentence for its owner."""
+    """Why a task failed: a stable ``code``, a sentence for its owner, and whose fault it is."""
 
     code: str
     detail: str
+    source: Source = Source.UPSTREAM
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +47,7 @@ class Rejected:
 
 @dataclass(frozen=True, slots=True)
 class HandleExpired:
-    """The upstream no longer knows the retry_id."""
+    """The upstream doesn't know the retry_id: not yet, or no longer."""
 
 
 class Fault(StrEnum):
@@ -54,12 +62,14 @@ class Fault(StrEnum):
 class TransientError:
     """The request failed in a way that may pass; ``reason`` names it for logs and metrics.
 
-    ``retry_after`` is how long the upstream asked us to wait, in seconds.
+    ``retry_after`` is how long the upstream asked us to wait, in seconds. ``sent`` says whether the upstream may have
+    got the request, or a part of it.
     """
 
     reason: str
     retry_after: float = 0.0
     fault: Fault = Fault.RESPONSE
+    sent: bool = True
 
 
 Outcome = Scored | Pending | Rejected | HandleExpired | TransientError

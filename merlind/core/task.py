@@ -1,14 +1,30 @@
 """A task, and how an outcome changes it: pure functions from values to values."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from merlind.core.backoff import backoff
-from merlind.core.outcome import HandleExpired, Outcome, Pending, Rejected, Scored, TaskError, TransientError
+from merlind.core.backoff import backoff, growing_pause
+from merlind.core.outcome import HandleExpired, Outcome, Pending, Rejected, Scored, Source, TaskError, TransientError
 
 MAX_TASK_ID = 2**53 - 1
 """The largest integer that a JSON number holds exactly in a browser (docs/contract.md)."""
+
+MAX_ATTEMPTS = 100
+"""How often a task may fail while others succeed, by default."""
+
+HANDLE_ATTEMPTS = 4
+"""How often a retry_id that the upstream doesn't know is asked for again before the photo is uploaded anew."""
+
+MAX_REUPLOADS = 5
+"""How often a photo is uploaded anew because its retry_id had expired."""
+
+HANDLE_PAUSE = 1.0
+"""The least base of the pauses after an unknown retry_id, in seconds: a young one may not be known everywhere yet."""
+
+UNKNOWN_HANDLE = "unknown retry_id"
+"""The ``last_error`` of a task whose retry_id the upstream doesn't know."""
 
 
 class State(StrEnum):
@@ -33,9 +49,14 @@ class Photo:
 class Task:
     """One name with one photo of one user, on its way to a score.
 
-    ``since`` (when this run of attempts began) and ``due`` are seconds of service time, which counts only while merlind
-    runs. ``finished_at`` is wall-clock time, in seconds since the epoch. ``attempts`` counts the failed requests since
-    the last good response, and ``last_error`` says how the last one failed.
+    ``since`` (when this run of attempts began), ``due`` and ``failed_at`` (when the last request failed, None if it
+    didn't) are seconds of service time, which counts only while merlind runs. ``finished_at`` is wall-clock time, in
+    seconds since the epoch.
+
+    Since the last good response, ``attempts`` counts the failed requests, ``blamed`` those of them that are the task's
+    own fault (others succeeded meanwhile), ``unknown_handle`` the responses that didn't know the retry_id; and
+    ``last_error`` says how the last one failed. Since the run began, ``uploads`` counts the requests that may have
+    brought the photo to the upstream, and ``reuploads`` how many of them were needed because the retry_id had expired.
     """
 
     id: int
@@ -51,28 +72,50 @@ class Task:
     result: float | None = None
     error: TaskError | None = None
     finished_at: float | None = None
+    failed_at: float | None = None
+    blamed: int = 0
+    unknown_handle: int = 0
+    uploads: int = 0
+    reuploads: int = 0
 
     @property
     def finished(self) -> bool:
         """Whether it has a result or has failed for good."""
         return self.finished_at is not None
 
+    @property
+    def suspect(self) -> bool:
+        """Whether it keeps failing while others succeed."""
+        return self.blamed > 0
+
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """How patient merlind is with a task, in seconds; ``jitter`` returns a random number from 0 to 1."""
+    """How patient merlind is with a task.
+
+    ``poll_interval`` and ``give_up_after`` are in seconds. ``jitter`` returns a random number from 0 to 1.
+    ``max_attempts`` is how often a task may fail while others succeed.
+    """
 
     poll_interval: float
     give_up_after: float
     jitter: Callable[[], float]
+    max_attempts: int = MAX_ATTEMPTS
 
     def deadline(self, task: Task) -> float:
         """The service time at which an unfinished task fails, in seconds."""
         return task.since + self.give_up_after
 
 
-def advance(task: Task, outcome: Outcome, now: float, wall: float, policy: Policy) -> Task:
-    """Return the task after a request to the upstream that ended at ``now`` (service time) and ``wall`` (epoch)."""
+def advance(
+    task: Task, outcome: Outcome, now: float, wall: float, policy: Policy, last_success: float = -math.inf
+) -> Task:
+    """Return the task after a request to the upstream that ended at ``now`` (service time) and ``wall`` (epoch).
+
+    ``last_success`` is when a request of the same kind last succeeded, whichever task's it was (service time).
+    """
+    if task.state is State.UPLOAD and not (isinstance(outcome, TransientError) and not outcome.sent):
+        task = replace(task, uploads=task.uploads + 1)
     match outcome:
         case Scored(result):
             return replace(task, state=State.READY, result=result, retry_id=None, last_error=None, finished_at=wall)
@@ -80,26 +123,82 @@ def advance(task: Task, outcome: Outcome, now: float, wall: float, policy: Polic
             return fail(task, error, wall)
         case Pending(retry_id, retry_after):
             due = now + max(policy.poll_interval, retry_after)
-            after = replace(task, state=State.POLL, retry_id=retry_id or task.retry_id, attempts=0, last_error=None)
+            after = replace(_calm(task), state=State.POLL, retry_id=retry_id or task.retry_id)
         case HandleExpired():
-            due = now + _pause(task, policy)
-            after = replace(
-                task, state=State.UPLOAD, retry_id=None, attempts=task.attempts + 1, last_error="retry_id expired"
-            )
+            return _handle_unknown(task, now, wall, policy)
         case TransientError(reason, retry_after):
-            due = now + max(_pause(task, policy), retry_after)
-            after = replace(task, attempts=task.attempts + 1, last_error=reason)
+            pause = backoff(task.attempts, max(policy.poll_interval, 0.1), policy.jitter())
+            due = now + max(pause, retry_after)
+            blamed = task.blamed + _is_blamed(task, outcome, last_success)
+            after = replace(task, attempts=task.attempts + 1, blamed=blamed, failed_at=now, last_error=reason)
+            if blamed > task.blamed and blamed >= policy.max_attempts:
+                return fail(after, _too_many_attempts(blamed, reason), wall)
     return replace(after, due=min(due, policy.deadline(task)))
 
 
-def _pause(task: Task, policy: Policy) -> float:
-    return backoff(task.attempts, max(policy.poll_interval, 0.1), policy.jitter())
+def _calm(task: Task) -> Task:
+    """Return the task after a good response: its failures are forgotten."""
+    return replace(task, attempts=0, blamed=0, unknown_handle=0, failed_at=None, last_error=None)
 
 
-def miss_deadline(task: Task, wall: float) -> Task:
-    """Return the task failed because it got no score in time, with the reason."""
+def _is_blamed(task: Task, error: TransientError, last_success: float) -> bool:
+    """Whether a failure is the task's own: it failed twice in a row, and another task succeeded between the two.
+
+    In an outage nobody succeeds, and nobody is blamed. Nor is a task whose request never went out.
+    """
+    return error.sent and task.failed_at is not None and last_success > task.failed_at
+
+
+def _too_many_attempts(failures: int, reason: str) -> TaskError:
+    return TaskError("too_many_attempts", f"failed {failures} times while others succeeded; last: {reason}")
+
+
+def _handle_unknown(task: Task, now: float, wall: float, policy: Policy) -> Task:
+    """Return the task after a response that didn't know its retry_id: ask again, upload anew, or give it up."""
+    base, jitter = max(policy.poll_interval, HANDLE_PAUSE), policy.jitter()
+    task = replace(task, attempts=task.attempts + 1, last_error=UNKNOWN_HANDLE)
+    if task.unknown_handle < HANDLE_ATTEMPTS:
+        due = now + growing_pause(task.unknown_handle, base, jitter)
+        after = replace(task, unknown_handle=task.unknown_handle + 1)
+    elif task.reuploads < MAX_REUPLOADS:
+        due = now + growing_pause(task.reuploads + 1, base, jitter)
+        after = replace(task, state=State.UPLOAD, retry_id=None, unknown_handle=0, reuploads=task.reuploads + 1)
+    else:
+        detail = f"the upstream forgot it {MAX_REUPLOADS + 1} times: it took the photo, then didn't know the retry_id"
+        return fail(task, TaskError("handle_expired", detail), wall)
+    return replace(after, due=min(due, policy.deadline(task)))
+
+
+class Repeat(StrEnum):
+    """Why a photo was sent to the upstream again."""
+
+    HANDLE_EXPIRED = "handle_expired"
+    TRANSIENT_ERROR = "transient_error"
+    RESTART = "restart"
+
+
+def repeat_of(before: Task, after: Task, started: float) -> Repeat | None:
+    """Return why the request between two states of a task sent a photo again; None if it didn't.
+
+    ``started`` is when this run of merlind began (service time): whether an earlier one sent the photo is unknown, and
+    counts as if it had.
+    """
+    if after.uploads == before.uploads:
+        return None
+    if before.uploads == 0:
+        return Repeat.RESTART if before.since < started else None
+    return Repeat.HANDLE_EXPIRED if before.last_error == UNKNOWN_HANDLE else Repeat.TRANSIENT_ERROR
+
+
+def miss_deadline(task: Task, wall: float, misconfigured: str | None = None) -> Task:
+    """Return the task failed because it got no score in time, with the reason.
+
+    ``misconfigured`` is what the upstream says that points at our own settings, None if it doesn't.
+    """
     waiting = "still waiting for a score" if task.state is State.POLL else "never reached the upstream"
-    return fail(task, TaskError("gave_up", f"no score in time; last: {task.last_error or waiting}"), wall)
+    source = Source.UPSTREAM if misconfigured is None else Source.MERLIND
+    why = misconfigured or task.last_error or waiting
+    return fail(task, TaskError("gave_up", f"no score in time; last: {why}", source), wall)
 
 
 def fail(task: Task, error: TaskError, wall: float) -> Task:
@@ -109,4 +208,6 @@ def fail(task: Task, error: TaskError, wall: float) -> Task:
 
 def restart(task: Task, now: float) -> Task:
     """Return a failed task as it starts anew, when its owner submits the same again (docs/contract.md)."""
-    return replace(task, state=State.UPLOAD, since=now, due=now, attempts=0, error=None, finished_at=None)
+    return replace(
+        _calm(task), state=State.UPLOAD, since=now, due=now, uploads=0, reuploads=0, error=None, finished_at=None
+    )

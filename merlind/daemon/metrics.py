@@ -2,23 +2,26 @@
 
 from collections.abc import Callable, Iterable
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.core import CounterMetricFamily
 from prometheus_client.registry import Collector
 
 _LATENCIES = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 
 
-class _Count(Collector):
-    """A counter that something else counts."""
+class _Counts(Collector):
+    """Counts that somebody else keeps; ``read`` has a function for each set of values of the labels."""
 
-    def __init__(self, name: str, text: str, read: Callable[[], int]) -> None:
-        self._name = name
-        self._text = text
-        self._read = read
+    def __init__(
+        self, name: str, text: str, labels: tuple[str, ...], read: dict[tuple[str, ...], Callable[[], float]]
+    ) -> None:
+        self._name, self._text, self._labels, self._read = name, text, labels, read
 
-    def collect(self) -> Iterable[Metric]:
-        return [CounterMetricFamily(self._name, self._text, value=self._read())]
+    def collect(self) -> Iterable[CounterMetricFamily]:
+        family = CounterMetricFamily(self._name, self._text, labels=self._labels)
+        for values, read in self._read.items():
+            family.add_metric(values, read())
+        return [family]
 
 
 class Metrics:
@@ -85,10 +88,27 @@ class Metrics:
         for value, function in read.items():
             gauge.labels(value).set_function(function)
 
-    def count(self, name: str, text: str, read: Callable[[], int]) -> None:
+    def count(self, name: str, text: str, read: Callable[[], float]) -> None:
         """Define a count of what happened so far; ``read`` returns it when the metrics are shown."""
-        self._registry.register(_Count(name, text, read))
+        self._registry.register(_Counts(name, text, (), {(): read}))
+
+    def counts(self, name: str, text: str, label: str, read: dict[str, Callable[[], float]]) -> None:
+        """Define counts of one name that somebody else keeps, one for each value of ``label``."""
+        self._registry.register(_Counts(name, text, (label,), {(value,): function for value, function in read.items()}))
 
     def exposition(self) -> bytes:
         """Return all metrics in the Prometheus text format."""
         return generate_latest(self._registry)
+
+
+class _Counts(Collector):
+    """Counts that are read when they are shown."""
+
+    def __init__(self, name: str, text: str, label: str, read: dict[str, Callable[[], float]]) -> None:
+        self._name, self._text, self._label, self._read = name, text, label, read
+
+    def collect(self) -> Iterable[CounterMetricFamily]:
+        family = CounterMetricFamily(self._name, self._text, labels=[self._label])
+        for value, read in self._read.items():
+            family.add_metric([value], read())
+        return [family]

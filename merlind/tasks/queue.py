@@ -5,12 +5,14 @@ the two: a task that isn't in memory lies in the store behind the horizon, so lo
 """
 
 import math
-from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from heapq import heappop, heappush
+from itertools import count
 
 from merlind.core.interfaces import Cursor
+from merlind.core.limiter import Lane, Limiter, Pick
 from merlind.core.task import Policy, State, Task
+from merlind.tasks.ready import ReadyTasks
 
 WINDOW = 20_000
 """How many unfinished tasks are kept in memory; those due later wait in the store."""
@@ -30,10 +32,17 @@ class TaskQueue:
         self._window = window
         self._tasks: dict[int, Task] = {}
         self._due: list[Cursor] = []
-        self._ready: dict[State, deque[int]] = {State.UPLOAD: deque(), State.POLL: deque()}
-        self._turn = State.UPLOAD
+        self._ready = {
+            lane: {kind: ReadyTasks(self.is_current) for kind in (State.UPLOAD, State.POLL)} for lane in Lane
+        }
+        self._numbers = count()
+        self._last_kind = dict.fromkeys(Lane, State.UPLOAD)
         self._first_deadline = math.inf
         self._horizon = _NOTHING
+        self.suspects = 0
+        """How many of the tasks in memory are suspects (Task.suspect)."""
+        self.reuploads = 0
+        """How many of the tasks in memory were uploaded again because their retry_id had expired."""
 
     # The tasks in memory.
 
@@ -59,16 +68,26 @@ class TaskQueue:
 
     def schedule(self, task: Task) -> None:
         """Put a task in memory, to become ready when it is due."""
-        self._tasks[task.id] = task
+        self.hold(task)
         heappush(self._due, (task.due, task.id))
 
     def hold(self, task: Task) -> None:
         """Put a task in memory without a time: it is being saved."""
+        self.remove(task.id)
         self._tasks[task.id] = task
+        self._tally(task, 1)
 
     def remove(self, task_id: int) -> bool:
         """Drop a task from memory; returns whether it was there."""
-        return self._tasks.pop(task_id, None) is not None
+        task = self._tasks.pop(task_id, None)
+        if task is None:
+            return False
+        self._tally(task, -1)
+        return True
+
+    def _tally(self, task: Task, sign: int) -> None:
+        self.suspects += sign * task.suspect
+        self.reuploads += sign * (task.reuploads > 0)
 
     def must_evict(self, task: Task) -> bool:
         """Whether memory is over its window and the task lies behind the horizon: save it, and remove it."""
@@ -83,7 +102,11 @@ class TaskQueue:
     @property
     def ready(self) -> int:
         """How many tasks are due and wait for a free request."""
-        return sum(map(len, self._ready.values()))
+        return sum(map(self.ready_in, Lane))
+
+    def ready_in(self, lane: Lane) -> int:
+        """How many of them are in a lane."""
+        return sum(map(len, self._ready[lane].values()))
 
     def next_time(self) -> float:
         """Return the service time at which ``collect`` has something to do next: infinity if never."""
@@ -101,7 +124,8 @@ class TaskQueue:
             if self._is_late(task, now):
                 late.append(task)
             else:
-                self._ready[task.state].append(task_id)
+                lane = Lane.SUSPECTS if task.suspect else Lane.MAIN
+                self._ready[lane][task.state].add(task, next(self._numbers))
                 self._first_deadline = min(self._first_deadline, self._policy.deadline(task))
         if now + TICK >= self._first_deadline:
             late += self._collect_late_ready(now)
@@ -113,26 +137,48 @@ class TaskQueue:
     def _collect_late_ready(self, now: float) -> list[Task]:
         late: list[Task] = []
         self._first_deadline = math.inf
-        for task_id in [*self._ready[State.UPLOAD], *self._ready[State.POLL]]:
-            task = self._tasks.get(task_id)
-            if task is None or task.finished:
-                continue
+        for task in self._all_ready():
             if self._is_late(task, now):
                 late.append(task)
             else:
                 self._first_deadline = min(self._first_deadline, self._policy.deadline(task))
         return late
 
-    def take(self) -> Task | None:
-        """Take the next ready task, or None. Uploads and polls alternate, so that neither starves."""
-        while self.ready:
-            self._turn = State.POLL if self._turn is State.UPLOAD else State.UPLOAD
-            queue = self._ready[self._turn]
-            if queue:
-                task = self._tasks.get(queue.popleft())
-                if task is not None and not task.finished:
-                    return task
+    def _all_ready(self) -> Iterator[Task]:
+        for lane in self._ready.values():
+            for tasks in lane.values():
+                yield from tasks
+
+    def take_allowed(self, limiter: Limiter, now: float) -> Task | None:
+        """Take the next ready task for which the limiter allows a request, or None."""
+        while (lane := limiter.next_lane(now, self.ready_in(Lane.MAIN), self.ready_in(Lane.SUSPECTS))) is not None:
+            task = self.take(lane, limiter.pick, limiter.last_probe)
+            if task is not None:
+                return task
         return None
+
+    def take(self, lane: Lane, pick: Pick, last_probe: int | None = None) -> Task | None:
+        """Take the next ready task of a lane, or None. Uploads and polls alternate, so that neither starves.
+
+        A probe is the least tried of all, and another task than ``last_probe`` if there is one.
+        """
+        kinds = [State.POLL, State.UPLOAD] if self._last_kind[lane] is State.UPLOAD else [State.UPLOAD, State.POLL]
+        task = self._choose([self._ready[lane][kind] for kind in kinds], lane, pick, last_probe)
+        if task is not None:
+            self._last_kind[lane] = task.state
+        return task
+
+    def _choose(self, kinds: list[ReadyTasks], lane: Lane, pick: Pick, last_probe: int | None) -> Task | None:
+        first, second = kinds
+        if pick is Pick.PROBE:
+            first, second = sorted(kinds, key=lambda tasks: tasks.least_tries(last_probe))
+            return first.take_least_tried(last_probe) or first.take_least_tried() or second.take_least_tried()
+        if pick is Pick.NEWCOMER:
+            first, second = sorted(kinds, key=lambda tasks: tasks.least_tries(last_probe))
+            return first.take_newest() or second.take_newest()
+        if pick is Pick.FAIR or lane is Lane.SUSPECTS:
+            return first.take_least_tried() or second.take_least_tried()
+        return first.take_first() or second.take_first()
 
     # The window.
 

@@ -1,4 +1,4 @@
-"""Runs unfinished tasks to completion: one timer for the next task due, and requests within the breaker's allowance."""
+"""Runs unfinished tasks to completion: one timer for the next task due, and as many requests as the limiter allows."""
 
 import math
 from collections.abc import Callable
@@ -7,8 +7,8 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
-from merlind.core.breaker import Breaker
 from merlind.core.interfaces import ServiceTime, StoreBroken, StoreUnavailable, TaskStore, Upstream
+from merlind.core.limiter import Limiter
 from merlind.core.task import Policy, Task, miss_deadline
 from merlind.tasks.pauses import Pauses, run
 from merlind.tasks.queue import TICK, TaskQueue
@@ -37,7 +37,7 @@ class Scheduler:
         queue: TaskQueue,
         upstream: Upstream,
         policy: Policy,
-        breaker: Breaker,
+        limiter: Limiter,
         on_transition: Callable[[Task, Task], None],
     ) -> None:
         self._reactor = reactor
@@ -49,13 +49,13 @@ class Scheduler:
         self._pauses = Pauses(reactor)
         self._loading = False
         self._running = False
-        self.breaker = breaker
-        self.worker = Worker(reactor, clock, store, queue, upstream, policy, breaker, on_transition, self._look_again)
+        self.limiter = limiter
+        self.worker = Worker(reactor, clock, store, queue, upstream, policy, limiter, on_transition, self._look_again)
 
     def start(self) -> None:
         """Begin with the unfinished tasks in the store."""
         self._running = True
-        self.worker.last_progress = self._clock.now()
+        self.worker.start()
         self._look_again()
 
     def stop(self, grace: float) -> "Deferred[None]":
@@ -68,6 +68,7 @@ class Scheduler:
     def add(self, task: Task) -> None:
         """Take on a task that has become durable."""
         self._queue.add(task)
+        self.limiter.arrived(self._clock.now())
         self._wake_at(task.due)
 
     def forget(self, task_id: int) -> None:
@@ -100,19 +101,18 @@ class Scheduler:
         self._timer, self._timer_at = None, math.inf
         now = self._clock.now()
         for task in self._queue.collect(now):
-            self.worker.run(self.worker.finish(task, miss_deadline(task, self._clock.wall())))
+            late = miss_deadline(task, self._clock.wall(), self.limiter.misconfigured)
+            self.worker.run(self.worker.finish(task, late))
         self._dispatch(now)
         self._wake_at(self._queue.next_time())
 
     def _dispatch(self, now: float) -> None:
-        while self._running and self.worker.in_flight < self.breaker.allowance(now):
-            task = self._queue.take()
-            if task is None:
-                return
+        while self._running and (task := self._queue.take_allowed(self.limiter, now)) is not None:
             self.worker.run(self.worker.attempt(task))
-        if self.breaker.limit == 0 and not self.worker.in_flight and self._queue.ready:
+        outage = self.limiter.outage
+        if outage is not None and not self.worker.in_flight and self._queue.ready:
             # A moment later: by rounding, the timer may go off just before the time that it was set for.
-            self._wake_at(self.breaker.probe_at + TICK)
+            self._wake_at(outage.probe_at + TICK)
 
     # The window.
 

@@ -7,10 +7,10 @@ from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
-from merlind.core.breaker import Breaker
 from merlind.core.interfaces import PhotoMissing, ServiceTime, StoreBroken, StoreUnavailable, TaskStore, Upstream
-from merlind.core.outcome import Fault, Outcome, TaskError, TransientError
-from merlind.core.task import Policy, Task, advance, fail
+from merlind.core.limiter import Limiter
+from merlind.core.outcome import Fault, HandleExpired, Outcome, Source, TaskError, TransientError
+from merlind.core.task import Policy, Repeat, Task, advance, fail, repeat_of
 from merlind.tasks.pauses import Pauses, run
 from merlind.tasks.queue import TaskQueue
 
@@ -19,7 +19,7 @@ T = TypeVar("T")
 SAVE_RETRY = 5.0
 """Seconds until a task that the disk had no room for is saved again."""
 
-_LOST = TaskError("photo_lost", "the photo was lost on the server; please send it again")
+_LOST = TaskError("photo_lost", "the photo was lost on the server; please send it again", Source.MERLIND)
 
 
 class Worker:
@@ -39,7 +39,7 @@ class Worker:
         queue: TaskQueue,
         upstream: Upstream,
         policy: Policy,
-        breaker: Breaker,
+        limiter: Limiter,
         on_transition: Callable[[Task, Task], None],
         on_change: Callable[[], None],
     ) -> None:
@@ -49,21 +49,24 @@ class Worker:
         self._queue = queue
         self._upstream = upstream
         self._policy = policy
-        self._breaker = breaker
+        self._limiter = limiter
         self._on_transition = on_transition
         self._on_change = on_change
         self._requests: dict[int, Deferred[Outcome]] = {}
         self._pauses = Pauses(reactor)
         self._idle: Deferred[None] | None = None
-        self.misconfigured: str | None = None
-        """What the upstream said that points at our own settings; None since it last answered well."""
-        self.last_progress = 0.0
-        """The service time of the last good response, in seconds."""
+        self._started = 0.0
+        self.repeated_uploads = dict.fromkeys(Repeat, 0)
+        """How often a photo was sent to the upstream again, by the reason."""
 
     @property
     def in_flight(self) -> int:
         """How many requests are in flight."""
         return len(self._requests)
+
+    def start(self) -> None:
+        """Take note that this run begins: an earlier one may have sent the photos of tasks from before it."""
+        self._started = self._clock.now()
 
     def run(self, work: Coroutine[Any, Any, None]) -> None:
         """Run ``attempt`` or ``finish`` on its own."""
@@ -71,6 +74,8 @@ class Worker:
 
     async def attempt(self, task: Task) -> None:
         """Send one request for a task, and apply what came back."""
+        began = self._clock.now()
+        self._limiter.start(task, began)
         try:
             outcome = await self._request(task)
         except PhotoMissing as missing:
@@ -78,10 +83,11 @@ class Worker:
             if self._queue.is_current(task):
                 await self.finish(task, fail(task, _LOST, self._clock.wall()))
             return
-        self._learn(task, outcome)
+        now = self._clock.now()
+        after = advance(task, outcome, now, self._clock.wall(), self._policy, self._limiter.last_success(task.state))
+        self._learn(task, after, outcome, began, now)
         if not self._queue.is_current(task):
             return  # erased meanwhile
-        after = advance(task, outcome, self._clock.now(), self._clock.wall(), self._policy)
         if after.finished:
             await self.finish(task, after)
         else:
@@ -100,29 +106,33 @@ class Worker:
     def _request_ended(self, result: T, task_id: int) -> T:
         # Now, and not when the attempt ends: what is saved after it holds up no other request.
         del self._requests[task_id]
+        self._limiter.end(task_id)
         if self._idle is not None and not self._requests:
             self._idle.callback(None)
         self._on_change()
         return result
 
-    def _learn(self, task: Task, outcome: Outcome) -> None:
-        """Tell the breaker, the log and the health check how the request ended."""
-        now = self._clock.now()
-        if not isinstance(outcome, TransientError):
-            self._breaker.success()
-            self.misconfigured = None
-            self.last_progress = now
-            return
-        self._breaker.failure(now, outcome.retry_after)
-        if outcome.fault is Fault.MISCONFIGURED:
-            self.misconfigured = outcome.reason
+    def _learn(self, before: Task, after: Task, outcome: Outcome, began: float, now: float) -> None:
+        """Tell the limiter, the metrics and the log how a request ended that began at ``began``."""
+        self._limiter.learn(before, after, outcome, began, now)
+        if (repeat := repeat_of(before, after, self._started)) is not None:
+            self.repeated_uploads[repeat] += 1
+        match outcome:
+            case TransientError(reason, _, fault):
+                self._log_error(before, after, reason, fault)
+            case HandleExpired():
+                then = "giving up" if after.finished else "asking again" if after.retry_id else "uploading again"
+                self._log.warn("task {task}: the upstream doesn't know its retry_id: {then}", task=after.id, then=then)
+
+    def _log_error(self, before: Task, after: Task, reason: str, fault: Fault) -> None:
+        if fault is Fault.MISCONFIGURED:
             self._log.error(
-                "task {task}: the upstream rejects our requests ({why}): check --upstream",
-                task=task.id,
-                why=outcome.reason,
+                "task {task}: the upstream rejects our requests ({why}): check --upstream", task=after.id, why=reason
             )
         else:
-            self._log.warn("task {task}: transient error: {why}", task=task.id, why=outcome.reason)
+            self._log.warn("task {task}: transient error: {why}", task=after.id, why=reason)
+        if after.suspect and not before.suspect:
+            self._log.warn("task {task}: it keeps failing while others succeed", task=after.id)
 
     async def finish(self, before: Task, after: Task) -> None:
         """Save a finished task, then notify. It counts as unfinished until the commit."""
@@ -156,6 +166,8 @@ class Worker:
         self._on_change()
         if (after.state, after.retry_id) != (before.state, before.retry_id):
             self._log.info("task {task}: {state}", task=after.id, state=after.state.value)
+            await self._persist(after)
+        elif after.blamed > before.blamed:
             await self._persist(after)
 
     async def _evict(self, task: Task) -> None:

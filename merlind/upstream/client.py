@@ -110,7 +110,7 @@ class MerlinfaceClient:
         try:
             photo = self._photos.open(task)
         except OSError:
-            return TransientError("too few open files", fault=Fault.UNAVAILABLE)
+            return TransientError("too few open files", fault=Fault.UNAVAILABLE, sent=False)
         with photo:
             form = upload_form(self._boundary, task.name, photo, task.photo)
             sent = self._treq.post(
@@ -133,7 +133,7 @@ def _no_response(error: Exception) -> TransientError:
         case TimeoutError():
             return TransientError("timed out", fault=Fault.UNAVAILABLE)
         case NoConnection():
-            return TransientError(f"no connection: {error}", fault=error.fault)
+            return TransientError(f"no connection: {error}", fault=error.fault, sent=False)
         case OutcomeUnknown():
             return TransientError(f"{error}, outcome unknown", fault=error.fault)
         case _:

@@ -28,7 +28,7 @@ class StatusResponses:
         if status.result is not None:
             return json_response(200, {"status": "ready", "result": status.result})
         if status.error is not None:
-            error = {"code": status.error.code, "detail": status.error.detail, "source": "upstream"}
+            error = {"code": status.error.code, "detail": status.error.detail, "source": status.error.source}
             return json_response(200, {"status": "failed", "result": None, "error": error})
         return self._waiting
 

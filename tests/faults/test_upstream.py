@@ -13,6 +13,7 @@ from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from functools import partial
 
+from merlind.core.task import HANDLE_ATTEMPTS
 from tests.client import png, post
 from tests.processes import HOST, Merlind, ProcessCase, free_port
 from tests.upstream import Upstream, UpstreamRequest, reset
@@ -211,19 +212,20 @@ class MisbehaviourTest(ProcessCase):
         self.figures(responses=2 * len(RESULTS))
 
     def test_expired_retry_id_uploads_again(self) -> None:
-        """After the API's 404 or 410 to a poll the photo is uploaded again, and the task becomes ready (U4)."""
+        """After 404s or 410s to a poll the photo is uploaded again, and the task becomes ready (U4, U14)."""
         for code in (404, 410):
             upstream = Upstream(self.addCleanup, partial(self.expire, code=code))
             merlind = Merlind(self.addCleanup, self.folder / str(code), upstream=upstream.url).start()
             task = post(merlind.port, "Ada", png()).json()["task"]
             self.assertEqual(merlind.get(task, wait=60).json(), {"status": "ready", "result": GOOD})
             kinds = [request.kind for request in upstream.requests]
-            self.assertEqual(kinds, ["upload", "poll", "upload"])
+            self.assertEqual(kinds, ["upload", *["poll"] * (1 + HANDLE_ATTEMPTS), "upload"])
+            self.assertEqual(merlind.metric('merlind_upstream_repeated_uploads_total{reason="handle_expired"}'), 1)
 
     def expire(self, request: UpstreamRequest, code: int) -> object:
         """Respond to polls with ``code``, to the first upload with a retry_id and to the second with a score."""
         if request.kind == "poll":
-            return request.respond(code, b'{"status":"error","result":null,"errors":["unknown"]}')
+            return request.respond(code, b'{"status":"error","errors":["no such job"]}')
         return request.wait("id") if request.nth == 1 else request.respond_json(status="ready", result=GOOD)
 
 

@@ -28,12 +28,12 @@ class AdminTest(ProcessCase):
         self.assertEqual(merlind.metric('merlind_http_requests_total{code="200",method="POST"}'), 1)
         self.assertEqual(merlind.metric("merlind_accept_seconds_count"), 1)
         self.assertEqual(merlind.metric("merlind_spool_bytes"), 0)
-        self.assertEqual(merlind.metric('merlind_breaker_state{state="closed"}'), 1)
+        self.assertEqual(merlind.metric('merlind_upstream_limiter{state="full"}'), 1)
 
     def test_not_on_the_public_port(self) -> None:
         """The public listener serves neither health nor metrics."""
         merlind = self.merlind().start()
-        for path in ("/health/live", "/health/ready", "/metrics", "/health", "//metrics"):
+        for path in ("/health/live", "/health/ready", "/health/working", "/metrics", "/health", "//metrics"):
             self.assertEqual(request(merlind.port, "GET", path).code, 404, path)
 
     def test_admin_none_turns_it_off(self) -> None:
@@ -50,6 +50,8 @@ class AdminTest(ProcessCase):
         task = post(merlind.port, "Ada", png()).json()["task"]
         until(lambda: merlind.health().code == 503, "merlind to be unready")
         self.assertIn("401", merlind.health().json()["reasons"][0])
+        working = request(merlind.admin, "GET", "/health/working")
+        self.assertEqual((working.code, "401" in working.json()["reasons"][0]), (503, True))
         self.assertEqual(merlind.get(task).code, 202)
 
 

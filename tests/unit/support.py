@@ -20,8 +20,8 @@ from twisted.internet.testing import MemoryReactorClock, StringTransport
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
-from merlind.core.breaker import Breaker
 from merlind.core.interfaces import PhotoMissing, Submission
+from merlind.core.limiter import Limiter
 from merlind.core.outcome import Outcome
 from merlind.core.task import Photo, Policy, State, Task
 from merlind.daemon.clock import ServiceClock
@@ -257,6 +257,7 @@ class Core:
         concurrency: int = 32,
         window: int = WINDOW,
         jitter: Callable[[], float] = lambda: 1.0,
+        max_attempts: int = 100,
         limits: Limits | None = None,
         max_pending_per_client: int = 0,
         max_long_polls_per_client: int = 0,
@@ -268,7 +269,7 @@ class Core:
         self.path = Path(test.mktemp()).absolute()
         self.path.mkdir(parents=True)
         flush_nothing(test)
-        self.policy = Policy(poll_interval, give_up_after, jitter)
+        self.policy = Policy(poll_interval, give_up_after, jitter, max_attempts)
         self.limits = limits or Limits(100_000, 0, 512, 2**30)
         self.max_pending_per_client = max_pending_per_client
         self.max_long_polls_per_client = max_long_polls_per_client
@@ -299,7 +300,7 @@ class Core:
         self.engine = SqliteEngine(self.pool, self.spool, lambda: self.ids())
         self.store = Store(self.engine, self.clock.now, self.broken.append)
         self.upstream = FakeUpstream(self.reactor)
-        self.breaker = Breaker(self.concurrency, self.policy.poll_interval, self.policy.jitter)
+        self.limiter = Limiter(self.concurrency, self.policy.jitter)
         self.refused: list[tuple[str, str]] = []
         self.counts = LiveCounts(self.max_pending_per_client)
         self.queue = TaskQueue(self.policy, self.window)
@@ -313,7 +314,7 @@ class Core:
             self.queue,
             self.upstream,
             self.policy,
-            self.breaker,
+            self.limiter,
             self._on_transition,
         )
         self.worker = self.scheduler.worker

@@ -21,6 +21,8 @@ from zope.interface.verify import verifyObject
 from merlind.admin.health import STALL
 from merlind.build import Parts
 from merlind.core.clients import read_network
+from merlind.core.limiter import LimiterState
+from merlind.core.outcome import Fault, Outcome, Pending, Rejected, TaskError, TransientError
 from merlind.core.task import MAX_TASK_ID
 from merlind.daemon.datadir import DataDir
 from merlind.daemon.endpoints import BACKLOG
@@ -30,7 +32,7 @@ from merlind.settings import Settings
 from merlind.storage.photos.spool import Spool
 from merlind.storage.sqlite import database
 from merlind.web.server.connection import LINGER_TIMEOUT
-from tests.unit.support import JPEG, FakeThreadPool, Reactor, Watch, Wire, fail_on, make_pool, sqlite_error
+from tests.unit.support import JPEG, FakeThreadPool, Reactor, Watch, Wire, fail_on, make_pool, make_task, sqlite_error
 from tests.unit.web.support import Client, LogLines, Reply, fired, form, get, message, post
 
 SETTINGS = Settings(
@@ -42,6 +44,7 @@ SETTINGS = Settings(
     upstream_timeout=30.0,
     upstream_concurrency=4,
     give_up_after=3600.0,
+    max_attempts=100,
     retention=86400.0,
     max_photo_bytes=10_000,
     max_pending=3,
@@ -177,6 +180,11 @@ class ServiceCase(SynchronousTestCase):
         stopped = fired(self.service.stopService())
         self.turn()
         return stopped
+
+    def learn(self, outcome: Outcome, *task_ids: int) -> None:
+        """Let the limiter learn that this came of uploads."""
+        for task in map(make_task, task_ids):
+            self.parts.scheduler.limiter.learn(task, task, outcome, 0.0, self.parts.clock.now())
 
     def turn(self) -> None:
         for _ in range(5):
@@ -660,25 +668,85 @@ class ReadinessTests(ServiceCase):
         wire.lose(ConnectionRefusedError())
         self.assertEqual(self.reasons(), ["upstream: it rejects our requests (http 401): check --upstream"])
 
-    def test_no_progress(self) -> None:
-        """It isn't ready when tasks are due and the upstream hasn't responded well for a while."""
-        self.run_for(STALL + 100)
+    def test_outage(self) -> None:
+        """It is ready in an outage of the upstream, which keeps it from taking no photo and passes by itself."""
+        self.learn(TransientError("http 503", fault=Fault.UNAVAILABLE), 1, 2, 3, 4, 5)
+        self.assertEqual(self.parts.scheduler.limiter.state, LimiterState.OUTAGE)
         self.assertEqual(self.reasons(), [])
-        silence = self.silence()
-        self.assertEqual(self.reasons(), [f"upstream: no good response for {silence:.0f} s"])
 
-    def silence(self) -> float:
-        """Make a task wait for an unreachable upstream; return the seconds since the last good response."""
-        wire, tried = Wire(self.reactor), 0
-        for name in "AB":
-            self.ask(post(form(name)))
-        while not (self.parts.queue.ready and self.parts.clock.now() > STALL):
-            while len(self.reactor.tcpClients) > tried:
-                tried += 1
-                wire.refuse(ConnectionRefusedError())
-            self.run_for(1)
-            self.assertLess(self.parts.clock.now(), 3000, "the tasks reach their deadline first")
-        return self.parts.clock.now() - self.parts.scheduler.worker.last_progress
+
+class ProgressTests(ServiceCase):
+    """Whether tasks get on, and why not."""
+
+    settings = replace(SETTINGS, max_pending=100)
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.start()
+
+    def tearDown(self) -> None:
+        self.stop()
+        self.run_for(STOP_GRACE + 1)
+        self.assert_stopped()
+
+    def working(self) -> tuple[list[str], list[str]]:
+        """Return the reasons and the notes that the page lists; its status code must match the reasons."""
+        reply = self.ask_admin("/health/working")
+        reasons: list[str] = reply.json["reasons"]
+        self.assertEqual(reply.code, 503 if reasons else 200)
+        return reasons, reply.json["notes"]
+
+    def test_working(self) -> None:
+        """A service that has nothing to do works."""
+        self.assertEqual(self.working(), ([], []))
+
+    def test_outage(self) -> None:
+        """In an outage it says what the last request met, and when the next one is."""
+        self.learn(TransientError("http 503", 45.0, Fault.UNAVAILABLE), 1, 2, 3, 4, 5)
+        self.run_for(3)
+        reason = "upstream: an outage for 3 s (http 503); the next request in 42 s"
+        self.assertEqual(self.working(), ([reason], []))
+        for name, value in (
+            ('merlind_upstream_limiter{state="outage"}', 1),
+            ("merlind_upstream_limit", 1),
+            ("merlind_upstream_probe_seconds", 42),
+        ):
+            self.assertEqual(self.metric(name), value, name)
+
+    def test_misconfigured(self) -> None:
+        """Wrong settings keep tasks from getting on until the upstream answers well."""
+        limiter = self.parts.scheduler.limiter
+        wrong = "upstream: it rejects our requests (http 401): check --upstream"
+        self.learn(TransientError("http 401", fault=Fault.MISCONFIGURED), 1)
+        self.assertEqual(self.working(), ([wrong], []))
+        self.learn(Pending("a"), 1)
+        self.assertEqual((self.working(), limiter.misconfigured), (([], []), None))
+
+    def test_no_progress(self) -> None:
+        """A few tasks that nobody scores make no outage, but a while without a good response is told."""
+        self.run_for(STALL + 100)
+        self.learn(TransientError("http 500"), 1)
+        self.run_for(STALL)
+        self.assertEqual(self.working(), ([], []))
+        self.run_for(1)
+        self.assertEqual(self.working(), ([f"upstream: no good response for {STALL + 1:.0f} s (http 500)"], []))
+        self.learn(Rejected(TaskError("upstream_422", "no face")), 2)
+        self.assertEqual(self.working(), ([], []))
+
+    def test_limited(self) -> None:
+        """It notes that the upstream gets fewer requests, and why."""
+        self.learn(TransientError("http 503", fault=Fault.UNAVAILABLE), 1, 2, 3)
+        self.assertEqual(self.working(), ([], ["upstream: limited to 2 of 4 requests (http 503)"]))
+
+    def test_bad_tasks(self) -> None:
+        """It notes tasks that keep failing while others succeed, and photos that are uploaded again and again."""
+        for number in range(3):
+            self.parts.queue.hold(make_task(number, blamed=1, reuploads=number))
+        told = ["tasks: 3 keep failing while others succeed", "tasks: 2 were uploaded again, their retry_id unknown"]
+        self.assertEqual(self.working(), ([], told))
+        self.assertEqual(self.metric("merlind_suspects"), 3)
+        for number in range(3):
+            self.parts.queue.remove(number)
 
 
 class ClientTests(ServiceCase):
@@ -731,8 +799,13 @@ class MetricsTests(ServiceCase):
             ('merlind_tasks{state="poll"}', 0),
             ('merlind_tasks{state="ready"}', 0),
             ('merlind_tasks{state="failed"}', 0),
-            ('merlind_breaker_state{state="closed"}', 1),
-            ('merlind_breaker_state{state="open"}', 0),
+            ('merlind_upstream_limiter{state="full"}', 1),
+            ('merlind_upstream_limiter{state="outage"}', 0),
+            ("merlind_upstream_limit", 4),
+            ("merlind_upstream_probe_seconds", 0),
+            ("merlind_suspects", 0),
+            ('merlind_upstream_repeated_uploads_total{reason="handle_expired"}', 0),
+            ('merlind_upstream_repeated_uploads_total{reason="restart"}', 0),
             ("merlind_oldest_unfinished_seconds", 7),
             ("merlind_spool_bytes", len(JPEG)),
             ("merlind_connections", 2),

@@ -69,6 +69,7 @@ class OptionsTests(SynchronousTestCase):
                 upstream_timeout=30.0,
                 upstream_concurrency=32,
                 give_up_after=86400.0,
+                max_attempts=100,
                 retention=30 * 86400.0,
                 max_photo_bytes=10 * 2**20,
                 max_pending=100_000,

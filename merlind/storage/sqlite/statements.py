@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
 from merlind.core.interfaces import Cursor, DedupKey, TaskCounts
-from merlind.core.outcome import TaskError
+from merlind.core.outcome import Source, TaskError
 from merlind.core.task import Photo, State, Task
 
 T = TypeVar("T")
@@ -19,7 +19,8 @@ MAX_ROWS = 32
 
 _NAMES = (
     "id", "user", "name", "sha256", "size", "media_type", "state", "since", "due", "retry_id", "attempts", "trouble",
-    "result", "error_code", "error_detail", "finished",
+    "result", "error_code", "error_detail", "error_source", "finished", "failed_at", "blamed", "unknown_handle",
+    "uploads", "reuploads",
 )  # fmt: skip
 _CHANGING = _NAMES.index("state")
 _COLUMNS = ", ".join(_NAMES)
@@ -167,14 +168,21 @@ def _row(task: Task) -> tuple[Any, ...]:
         task.result,
         error.code if error else None,
         error.detail if error else None,
+        str(error.source) if error else None,
         task.finished_at,
+        task.failed_at,
+        task.blamed,
+        task.unknown_handle,
+        task.uploads,
+        task.reuploads,
     )
 
 
 def _task(row: Iterable[Any]) -> Task:
     (
         task_id, user, name, sha256, size, media_type, state, since, due,
-        retry_id, attempts, last_error, result, code, detail, finished_at,
+        retry_id, attempts, last_error, result, code, detail, source, finished_at,
+        failed_at, blamed, unknown_handle, uploads, reuploads,
     ) = row  # fmt: skip
     return Task(
         id=task_id,
@@ -188,6 +196,11 @@ def _task(row: Iterable[Any]) -> Task:
         attempts=attempts,
         last_error=last_error,
         result=result,
-        error=None if code is None else TaskError(code, detail),
+        error=None if code is None else TaskError(code, detail, Source(source)),
         finished_at=finished_at,
+        failed_at=failed_at,
+        blamed=blamed,
+        unknown_handle=unknown_handle,
+        uploads=uploads,
+        reuploads=reuploads,
     )

@@ -6,6 +6,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from twisted.web.server import Site
 
 from merlind.admin.api import Admin
+from merlind.admin.health import Progress
 from merlind.daemon.metrics import Metrics
 from tests.unit.web.support import Client, message, read_replies
 
@@ -18,7 +19,8 @@ class AdminTests(SynchronousTestCase):
         self.metrics = Metrics()
         self.reasons: Deferred[list[str]] = succeed([])
         self.refreshed = 0
-        admin = Admin(self.metrics, lambda: self.reasons, self.refresh)
+        self.progress = Progress()
+        admin = Admin(self.metrics, lambda: self.reasons, lambda: self.progress, self.refresh)
         self.site = Site(admin.app.resource(), reactor=self.reactor)
 
     async def refresh(self) -> None:
@@ -49,6 +51,16 @@ class AdminTests(SynchronousTestCase):
         self.assertEqual(reply.code, 503)
         self.assertEqual(reply.json, {"status": "not_ready", "reasons": ["storage: full", "stopping"]})
 
+    def test_working(self) -> None:
+        """/health/working is 200 while tasks get on, with notes on what slows them down, and 503 with the reasons."""
+        reply = self.ask("/health/working").reply()
+        self.assertEqual((reply.code, reply.json), (200, {"status": "working", "reasons": [], "notes": []}))
+        for reasons, code, status in (([], 200, "working"), (["upstream: away"], 503, "not_working")):
+            self.progress = Progress(reasons, ["tasks: 2 keep failing while others succeed"])
+            reply = self.ask("/health/working").reply()
+            self.assertEqual((reply.code, reply.json["status"], reply.json["reasons"]), (code, status, reasons))
+            self.assertEqual(reply.json["notes"], ["tasks: 2 keep failing while others succeed"])
+
     def test_metrics(self) -> None:
         """/metrics shows the metrics, after a lookup of what is not in memory."""
         self.metrics.request("GET", 404)
@@ -61,7 +73,8 @@ class AdminTests(SynchronousTestCase):
 
     def test_nothing_else(self) -> None:
         """There is no other path and no other method."""
-        for path, method, code in (("/", "GET", 404), ("/metrics", "POST", 405), ("/health/ready", "DELETE", 405)):
+        refused = (("/metrics", "POST", 405), ("/health/ready", "DELETE", 405), ("/health/working", "POST", 405))
+        for path, method, code in (("/", "GET", 404), *refused):
             data = self.ask(path, method).transport.value()
             self.assertTrue(data.startswith(b"HTTP/1.1 %d " % code), data)
 

@@ -8,8 +8,29 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from merlind.core.backoff import BACKOFF_CAP, backoff
-from merlind.core.outcome import Fault, HandleExpired, Outcome, Pending, Rejected, Scored, TaskError, TransientError
-from merlind.core.task import Policy, State, Task, advance, fail, miss_deadline, restart
+from merlind.core.outcome import (
+    Fault,
+    HandleExpired,
+    Outcome,
+    Pending,
+    Rejected,
+    Scored,
+    Source,
+    TaskError,
+    TransientError,
+)
+from merlind.core.task import (
+    UNKNOWN_HANDLE,
+    Policy,
+    Repeat,
+    State,
+    Task,
+    advance,
+    fail,
+    miss_deadline,
+    repeat_of,
+    restart,
+)
 from merlind.upstream.reply import MAX_RETRY_AFTER
 from tests.unit.support import make_task
 
@@ -25,7 +46,9 @@ outcomes: st.SearchStrategy[Outcome] = st.one_of(
     st.just(Pending(None)),
     st.just(Rejected(NO)),
     st.just(HandleExpired()),
-    st.builds(TransientError, st.text(max_size=5), st.floats(0, MAX_RETRY_AFTER), st.booleans()),
+    st.builds(
+        TransientError, st.text(max_size=5), st.floats(0, MAX_RETRY_AFTER), st.sampled_from(Fault), st.booleans()
+    ),
 )
 policies = st.builds(
     Policy, st.floats(0.01, 1e4), st.floats(0.01, 1e6), st.floats(0, 1).map(lambda jitter: lambda: jitter)
@@ -38,12 +61,14 @@ class AdvanceTests(SynchronousTestCase):
 
     def test_transitions(self) -> None:
         """Each outcome, for an upload and for a poll, changes exactly the fields listed here."""
-        upload = make_task(attempts=2, last_error="http 503", due=9.0)
-        poll = replace(upload, state=State.POLL, retry_id="old")
+        tried = make_task(attempts=2, last_error="http 503", due=9.0, failed_at=8.0, blamed=1, uploads=3)
+        upload, poll = tried, replace(tried, state=State.POLL, retry_id="old", unknown_handle=1)
         done = {"state": State.READY, "result": 0.5, "retry_id": None, "last_error": None, "finished_at": WALL}
         failed = {"state": State.FAILED, "error": NO, "retry_id": None, "last_error": None, "finished_at": WALL}
-        calm = {"state": State.POLL, "attempts": 0, "last_error": None}
-        again = {"state": State.UPLOAD, "retry_id": None, "attempts": 3, "last_error": "retry_id expired"}
+        calm = {"state": State.POLL, "attempts": 0, "last_error": None, "failed_at": None, "blamed": 0}
+        calm = {**calm, "unknown_handle": 0}
+        unknown = {"attempts": 3, "last_error": UNKNOWN_HANDLE, "unknown_handle": 2}
+        again = {"attempts": 3, "last_error": "x", "failed_at": NOW}
         for task, outcome, changes in (
             (upload, Scored(0.5), done),
             (poll, Scored(0.5), done),
@@ -54,18 +79,117 @@ class AdvanceTests(SynchronousTestCase):
             (poll, Pending(None), {**calm, "retry_id": "old", "due": NOW + 2}),
             (poll, Pending(None, retry_after=1.5), {**calm, "due": NOW + 2}),
             (poll, Pending(None, retry_after=7.0), {**calm, "due": NOW + 7}),
-            (poll, HandleExpired(), {**again, "due": NOW + 8}),
-            (upload, TransientError("x"), {"attempts": 3, "last_error": "x", "due": NOW + 8}),
-            (poll, TransientError("x"), {"attempts": 3, "last_error": "x", "due": NOW + 8}),
-            (poll, TransientError("x", retry_after=3.0), {"attempts": 3, "last_error": "x", "due": NOW + 8}),
-            (poll, TransientError("x", retry_after=30.0), {"attempts": 3, "last_error": "x", "due": NOW + 30}),
-            (
-                upload,
-                TransientError("x", fault=Fault.MISCONFIGURED),
-                {"attempts": 3, "last_error": "x", "due": NOW + 8},
-            ),
+            (poll, HandleExpired(), {**unknown, "due": NOW + 4}),
+            (upload, TransientError("x"), {**again, "due": NOW + 8}),
+            (upload, TransientError("x", sent=False), {**again, "due": NOW + 8, "uploads": 3}),
+            (poll, TransientError("x"), {**again, "due": NOW + 8}),
+            (poll, TransientError("x", retry_after=3.0), {**again, "due": NOW + 8}),
+            (poll, TransientError("x", retry_after=30.0), {**again, "due": NOW + 30}),
+            (upload, TransientError("x", fault=Fault.MISCONFIGURED), {**again, "due": NOW + 8}),
         ):
-            self.assertEqual(advance(task, outcome, NOW, WALL, POLICY), replace(task, **changes), (task.state, outcome))
+            changed: dict[str, Any] = {"uploads": 4 if task is upload else 3, **changes}
+            self.assertEqual(advance(task, outcome, NOW, WALL, POLICY), replace(task, **changed), (task.state, outcome))
+
+    def uploaded(self, task: Task, retry_id: str = "a") -> Task:
+        """Return the task after an upload that the upstream took."""
+        return advance(task, Pending(retry_id), task.due, WALL, POLICY)
+
+    def unknown(self, task: Task) -> tuple[Task, list[float]]:
+        """Let the upstream not know a retry_id until the task is no longer polled; return the pauses, too."""
+        pauses = []
+        while task.state is State.POLL:
+            before, task = task.due, advance(task, HandleExpired(), task.due, WALL, POLICY)
+            pauses.append(task.due - before)
+        return task, pauses
+
+    def test_unknown_handle_is_asked_again(self) -> None:
+        """An unknown retry_id is asked for again, ever later, before the photo is uploaded again (U14)."""
+        task, pauses = self.unknown(self.uploaded(make_task()))
+        self.assertEqual(pauses, [2, 4, 8, 16, 4])
+        self.assertEqual((task.state, task.retry_id, task.reuploads), (State.UPLOAD, None, 1))
+        young = advance(self.uploaded(make_task()), HandleExpired(), 5.0, WALL, POLICY)
+        known = advance(young, Pending(None), 9.0, WALL, POLICY)
+        self.assertEqual((known.unknown_handle, known.reuploads, known.attempts), (0, 0, 0))
+
+    def test_pauses_for_a_handle_have_a_minimum(self) -> None:
+        """The jitter leaves half of each pause, and a short poll interval a second: a handle takes time to be known."""
+        policy = replace(POLICY, poll_interval=0.01, jitter=lambda: 0.0)
+        task, pauses = self.uploaded(make_task()), []
+        for _ in range(4):
+            before, task = task.due, advance(task, HandleExpired(), task.due, WALL, policy)
+            pauses.append(task.due - before)
+        self.assertEqual(pauses, [0.5, 1, 2, 4])
+
+    def test_uploads_again_and_again(self) -> None:
+        """Each new upload of a photo comes later than the one before, whatever came between; five is the most (U14)."""
+        task, pauses = make_task(), []
+        for n in range(5):
+            between = advance(self.uploaded(task, f"id-{n}"), Pending(None), 0.0, WALL, POLICY)
+            task, (*_, last) = self.unknown(between)
+            pauses.append(last)
+        self.assertEqual((pauses, task.reuploads), ([4, 8, 16, 32, 64], 5))
+        task, _ = self.unknown(self.uploaded(task, "id-5"))
+        assert task.error is not None
+        self.assertEqual((task.state, task.uploads), (State.FAILED, 6))
+        self.assertEqual((task.error.code, task.error.source), ("handle_expired", "upstream"))
+        self.assertIn("forgot it 6 times", task.error.detail)
+
+    def test_blamed_while_others_succeed(self) -> None:
+        """A task that fails again is blamed if another has succeeded since; a good response clears it (U15)."""
+        error, task = TransientError("http 500"), make_task()
+        seen = []
+        for now, last_success in ((1.0, 0.9), (2.0, 0.9), (3.0, 2.5), (4.0, 2.5), (5.0, 4.5)):
+            task = advance(task, error, now, WALL, POLICY, last_success)
+            seen.append((task.blamed, task.suspect))
+        self.assertEqual(seen, [(0, False), (0, False), (1, True), (1, True), (2, True)])
+        self.assertEqual(advance(task, Pending("a"), 6.0, WALL, POLICY).suspect, False)
+
+    def test_not_blamed_for_what_was_not_sent(self) -> None:
+        """A request that never went out says nothing about its task."""
+        task = make_task(failed_at=1.0)
+        for sent, blamed in ((True, 1), (False, 0)):
+            after = advance(task, TransientError("x", sent=sent), 3.0, WALL, POLICY, last_success=2.0)
+            self.assertEqual(after.blamed, blamed)
+
+    def test_too_many_attempts(self) -> None:
+        """A task that fails too often while others succeed fails for good; an outage counts for nothing (U15)."""
+        policy, task = replace(POLICY, max_attempts=3), make_task()
+        for n in range(1, 9):  # an outage
+            task = advance(task, TransientError("http 503"), float(n), WALL, policy, 0.5)
+        self.assertEqual((task.attempts, task.blamed), (8, 0))
+        for n in range(9, 12):
+            self.assertFalse(task.finished)
+            task = advance(task, TransientError("http 500"), float(n), WALL, policy, n - 0.5)
+        self.assertEqual((task.state, task.finished_at), (State.FAILED, WALL))
+        self.assertEqual(
+            task.error, TaskError("too_many_attempts", "failed 3 times while others succeeded; last: http 500")
+        )
+
+    def test_fewer_attempts_than_it_has_had(self) -> None:
+        """With a lower limit than it has had attempts, a task fails the next time that it is blamed, and not before."""
+        policy, task = replace(POLICY, max_attempts=3), make_task(blamed=50, failed_at=1.0, attempts=50)
+        outage = advance(task, TransientError("x"), 2.0, WALL, policy, 0.5)
+        self.assertEqual((outage.finished, outage.blamed), (False, 50))
+        self.assertTrue(advance(outage, TransientError("x"), 4.0, WALL, policy, 3.0).finished)
+
+    def test_repeated_uploads(self) -> None:
+        """A photo that is sent again is told from one that is sent for the first time, with the reason (U19)."""
+        new, old = make_task(since=5.0), make_task(since=1.0)
+        refused = TransientError("no connection", sent=False)
+        cut = advance(new, TransientError("cut"), 6.0, WALL, POLICY)
+        expired, _ = self.unknown(self.uploaded(new))
+        for task, outcome, reason in (
+            (new, Scored(0.5), None),
+            (old, Scored(0.5), Repeat.RESTART),
+            (old, refused, None),
+            (cut, Pending("a"), Repeat.TRANSIENT_ERROR),
+            (cut, refused, None),
+            (expired, Pending("a"), Repeat.HANDLE_EXPIRED),
+            (advance(expired, TransientError("x"), 9.0, WALL, POLICY), Scored(0.5), Repeat.TRANSIENT_ERROR),
+            (self.uploaded(old), Scored(0.5), None),
+        ):
+            after = advance(task, outcome, 10.0, WALL, POLICY)
+            self.assertEqual(repeat_of(task, after, started=3.0), reason, (task, outcome))
 
     def test_never_due_after_the_deadline(self) -> None:
         """No task is due after its deadline, whatever pause the upstream asks for."""
@@ -90,8 +214,12 @@ class AdvanceTests(SynchronousTestCase):
             now += data.draw(st.floats(0, 1e4))
             if outcome == Pending(None) and task.state is State.UPLOAD:
                 continue  # Pending for an upload always has a retry_id: see upstream/reply.py
-            before, task = task, advance(task, outcome, task.since + now, WALL, policy)
-            self.assertEqual(task.finished, isinstance(outcome, Scored | Rejected))
+            if outcome == HandleExpired() and task.state is State.UPLOAD:
+                continue  # only a poll has a handle
+            last_success = data.draw(st.floats(0, 1e7))
+            before, task = task, advance(task, outcome, task.since + now, WALL, policy, last_success)
+            if not isinstance(outcome, TransientError | HandleExpired):
+                self.assertEqual(task.finished, isinstance(outcome, Scored | Rejected))
             self.assertEqual(task.finished, task.state in (State.READY, State.FAILED))
             self.assertEqual(task.result is not None, task.state is State.READY)
             self.assertEqual(task.error is not None, task.state is State.FAILED)
@@ -143,11 +271,17 @@ class EndTests(SynchronousTestCase):
             self.assertEqual((task.state, task.retry_id, task.last_error), (State.FAILED, None, None))
             self.assertEqual((task.finished_at, task.finished), (WALL, True))
 
+    def test_deadline_of_the_misconfigured(self) -> None:
+        """A task that got no score because our own settings are wrong says so, and blames merlind."""
+        task = miss_deadline(make_task(), WALL, misconfigured="http 401")
+        self.assertEqual(task.error, TaskError("gave_up", "no score in time; last: http 401", Source.MERLIND))
+
     def test_restarted_task_is_like_new(self) -> None:
         """A failed task that is restarted equals a new one."""
         for before in (
             fail(make_task(state=State.POLL, retry_id="a", attempts=9, last_error="x", since=1.0, due=2.0), NO, WALL),
             miss_deadline(make_task(attempts=9, last_error="x"), WALL),
+            fail(make_task(failed_at=2.0, blamed=3, unknown_handle=1, uploads=7, reuploads=5), NO, WALL),
         ):
             self.assertEqual(restart(before, 50.0), make_task(since=50.0, due=50.0))
 

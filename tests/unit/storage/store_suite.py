@@ -19,7 +19,7 @@ from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from merlind.core.interfaces import Accepted, StoreBroken, StoreUnavailable, Submission, TaskCounts
-from merlind.core.outcome import Pending, Scored, TaskError, TransientError
+from merlind.core.outcome import Pending, Scored, Source, TaskError, TransientError
 from merlind.core.task import Photo, Policy, State, Task, advance, fail
 from merlind.storage.photos.spool import Spool
 from merlind.storage.photos.staging import SpooledPhoto
@@ -196,7 +196,8 @@ class AcceptSuite(StoreHarness):
 
     def test_failed_task_restarts(self) -> None:
         """Sent again, a failed one begins anew under its id, with a photo, of the media type that was sent now."""
-        before = self.save(failed(replace(self.accept(), attempts=3)))
+        tried = replace(self.accept(), attempts=3, failed_at=1.0, blamed=2, unknown_handle=1, uploads=4, reuploads=1)
+        before = self.save(failed(tried))
         self.assertEqual(self.files(), [])
         self.time = 9.0
         accepted = self.result(self.store.accept(replace(self.submission(), media_type="image/heic")))
@@ -265,10 +266,12 @@ class SaveSuite(StoreHarness):
             advance(task, TransientError("http 503"), 5.0, EPOCH, POLICY),
             replace(task, since=1.5, due=2.5, attempts=9),
             replace(task, since=0.1 + 0.2, due=EPOCH + 1e-6, attempts=2**31 - 1),
+            replace(task, failed_at=0.1 + 0.2, blamed=7, unknown_handle=3, uploads=5, reuploads=4),
         ):
             self.save(changed)
             self.assertEqual((self.stored(1), self.files()), (changed, ["1"]))
-        for changed in (failed(task), ready(task)):
+        lost = replace(failed(task), error=TaskError("photo_lost", "gone", Source.MERLIND))
+        for changed in (failed(task), lost, ready(task)):
             self.save(changed)
             self.assertEqual((self.stored(1), self.files()), (changed, []))
 

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
+from merlind.core.limiter import Lane, Limiter, Pick
 from merlind.core.task import Policy, State, Task
 from merlind.tasks.queue import TICK, TaskQueue
 from tests.unit.support import make_task
@@ -27,7 +28,7 @@ class DueTests(SynchronousTestCase):
     def taken(self) -> list[int]:
         """The ids of all ready tasks, in the order in which they are taken."""
         found = []
-        while task := self.queue.take():
+        while task := self.queue.take(Lane.MAIN, Pick.FIRST):
             found.append(task.id)
         return found
 
@@ -42,7 +43,7 @@ class DueTests(SynchronousTestCase):
 
     def test_nothing_to_do(self) -> None:
         """An empty queue has no next time and no tasks."""
-        self.assertEqual((self.queue.next_time(), self.queue.collect(9.0), self.queue.take()), (math.inf, [], None))
+        self.assertEqual((self.queue.next_time(), self.queue.collect(9.0), self.taken()), (math.inf, [], []))
 
     def test_together(self) -> None:
         """Tasks due within the same tick become ready together."""
@@ -87,6 +88,114 @@ class DueTests(SynchronousTestCase):
         self.assertTrue(self.queue.is_current(first))
         self.queue.hold(second)
         self.assertEqual((self.queue.is_current(first), self.queue.get(1)), (False, second))
+
+
+class PickTests(SynchronousTestCase):
+    """Which of the ready tasks is taken."""
+
+    def ready(self, *tasks: Task) -> TaskQueue:
+        queue = TaskQueue(POLICY)
+        for task in tasks:
+            queue.schedule(task)
+        queue.collect(50.0)
+        return queue
+
+    def take(self, queue: TaskQueue, pick: Pick, count: int, lane: Lane = Lane.MAIN) -> list[int | None]:
+        found = (queue.take(lane, pick) for _ in range(count))
+        return [None if task is None else task.id for task in found]
+
+    def test_first(self) -> None:
+        """The first that was ready is the first taken, however often it was tried."""
+        queue = self.ready(*(task_at(float(n), n, attempts=tries) for n, tries in ((1, 3), (2, 0), (3, 40), (4, 1))))
+        self.assertEqual(self.take(queue, Pick.FIRST, 5), [1, 2, 3, 4, None])
+
+    def test_fair(self) -> None:
+        """The newest and the oldest of the least tried take turns; then come those that were tried more often."""
+        queue = self.ready(*(task_at(float(n), n, attempts=n > 5) for n in range(1, 9)))
+        self.assertEqual(self.take(queue, Pick.FAIR, 9), [5, 1, 4, 2, 3, 6, 8, 7, None])
+
+    def test_fair_to_uploads_and_polls(self) -> None:
+        """Of both kinds the newest and the oldest take turns, and the kinds alternate."""
+        polls = [task_at(float(n), 10 + n, state=State.POLL, retry_id="a") for n in range(1, 5)]
+        queue = self.ready(*(task_at(float(n), n) for n in range(1, 5)), *polls)
+        self.assertEqual(self.take(queue, Pick.FAIR, 8), [14, 4, 11, 1, 13, 3, 12, 2])
+
+    def test_probe(self) -> None:
+        """A probe is the least tried of both kinds, and not the last one again while there is another."""
+        polls = [task_at(1.0, 11, state=State.POLL, retry_id="a", attempts=1)]
+        queue = self.ready(task_at(1.0, 1, attempts=2), task_at(1.0, 2, attempts=2), *polls)
+        for last, probe in ((None, 11), (11, 2), (1, 1), (1, None)):
+            task = queue.take(Lane.MAIN, Pick.PROBE, last)
+            self.assertEqual(task and task.id, probe)
+
+    def test_not_the_same_probe_twice(self) -> None:
+        """The last probe is passed over for one that was tried more often; its place stays its own."""
+        for others in ({"attempts": 1}, {"attempts": 9}, {"state": State.POLL, "retry_id": "a", "attempts": 9}):
+            queue = self.ready(task_at(1.0, 1, attempts=1), task_at(2.0, 2, **others))
+            found = [queue.take(Lane.MAIN, Pick.PROBE, 1) for _ in range(2)]
+            self.assertEqual([task and task.id for task in found], [2, 1], others)
+
+    def test_newcomer(self) -> None:
+        """A newcomer is the newest of the least tried."""
+        queue = self.ready(*(task_at(float(n), n, attempts=n > 3) for n in range(1, 6)))
+        self.assertEqual(self.take(queue, Pick.NEWCOMER, 3), [3, 2, 1])
+
+    def test_lanes(self) -> None:
+        """Suspects are taken from a lane of their own, the least tried first."""
+        queue = self.ready(
+            *(task_at(float(n), n, attempts=9 - n, blamed=1) for n in range(1, 4)), task_at(9.0, 4), task_at(9.0, 5)
+        )
+        self.assertEqual([queue.ready_in(lane) for lane in (Lane.MAIN, Lane.SUSPECTS)], [2, 3])
+        self.assertEqual(self.take(queue, Pick.FIRST, 4, Lane.SUSPECTS), [3, 2, 1, None])
+        self.assertEqual(self.take(queue, Pick.FIRST, 3), [4, 5, None])
+
+    def test_only_what_is_current(self) -> None:
+        """A task that was removed or replaced while it was ready is never taken, from whichever end."""
+        for pick in Pick:
+            queue = self.ready(*(task_at(float(n), n) for n in range(1, 7)))
+            for gone in (1, 6, 3):
+                queue.remove(gone)
+            queue.schedule(task_at(60.0, 5))
+            self.assertEqual(sorted(t for t in self.take(queue, pick, 6) if t is not None), [2, 4], pick)
+            self.assertEqual(queue.ready, 0)
+
+    def test_tallies(self) -> None:
+        """It knows how many suspects and tasks uploaded anew are in memory, whatever becomes of them."""
+        queue = self.ready(task_at(1.0, 1, blamed=1), task_at(1.0, 2, blamed=2, reuploads=1), task_at(1.0, 3))
+        seen = [(queue.suspects, queue.reuploads)]
+        queue.hold(task_at(1.0, 1))
+        seen.append((queue.suspects, queue.reuploads))
+        queue.remove(2)
+        queue.remove(2)
+        seen.append((queue.suspects, queue.reuploads))
+        self.assertEqual(seen, [(2, 1), (1, 1), (0, 0)])
+
+    def test_no_scan(self) -> None:
+        """To take a task looks at a few of those that are ready, however many there are."""
+        for pick in Pick:
+            queue = self.ready(*(task_at(float(n % 50), n, attempts=n % 30) for n in range(1, 5001)))
+            looked = 0
+
+            def is_current(task: Task, queue: TaskQueue = queue) -> bool:
+                nonlocal looked
+                looked += 1
+                return queue.is_current(task)
+
+            for lane in queue._ready.values():
+                for tasks in lane.values():
+                    tasks._is_current = is_current
+            self.take(queue, pick, 100)
+            self.assertLess(looked / 100, 200, pick)
+
+    def test_what_the_limiter_allows(self) -> None:
+        """As many are taken as the limiter allows, and stale entries don't end it."""
+        queue = self.ready(*(task_at(float(n), n) for n in range(1, 7)))
+        queue.remove(1)
+        limiter, taken = Limiter(3, lambda: 1.0), []
+        while task := queue.take_allowed(limiter, 50.0):
+            limiter.start(task, 50.0)
+            taken.append(task.id)
+        self.assertEqual(taken, [2, 3, 4])
 
 
 class DeadlineTests(SynchronousTestCase):

@@ -111,9 +111,8 @@ class ExpiryTests(RetentionCase):
         self.core.epoch += 31 * DAY
         self.start()
         self.assertEqual(self.there(tasks), [False] * 8)
-        self.assertEqual(self.core.watch.count("SELECT id, user, name, sha256, size, media_type, state, since, due, "
-            "retry_id, attempts, trouble, result, error_code, error_detail, finished FROM task WHERE finished IS NOT"
-        ), 3)  # fmt: skip
+        pages = [sql for sql in self.core.watch.statements if "FROM task WHERE finished IS NOT NULL AND" in sql]
+        self.assertEqual(len(pages), 3)
         self.assertEqual(self.core.watch.count("PRAGMA wal_checkpoint(TRUNCATE)"), 1)
 
     def test_up_to_a_time(self) -> None:

@@ -16,10 +16,20 @@ from twisted.internet import defer
 from twisted.python.monkey import MonkeyPatcher
 from twisted.trial.unittest import SynchronousTestCase
 
-from merlind.core.breaker import THRESHOLD, BreakerState
 from merlind.core.interfaces import PhotoMissing
-from merlind.core.outcome import Fault, HandleExpired, Outcome, Pending, Rejected, Scored, TaskError, TransientError
-from merlind.core.task import State, Task
+from merlind.core.limiter import LimiterState
+from merlind.core.outcome import (
+    Fault,
+    HandleExpired,
+    Outcome,
+    Pending,
+    Rejected,
+    Scored,
+    Source,
+    TaskError,
+    TransientError,
+)
+from merlind.core.task import Repeat, State, Task
 from merlind.tasks import scheduler as scheduler_module
 from merlind.tasks.queue import TICK
 from merlind.tasks.scheduler import LOAD_PAUSE
@@ -46,7 +56,7 @@ class SchedulerCase(SynchronousTestCase):
         return self.core
 
     def renew(self) -> None:
-        self.upstream, self.scheduler, self.breaker = self.core.upstream, self.core.scheduler, self.core.breaker
+        self.upstream, self.scheduler, self.limiter = self.core.upstream, self.core.scheduler, self.core.limiter
 
     def start(self) -> None:
         self.core.start()
@@ -144,19 +154,86 @@ class OneTaskTests(SchedulerCase):
         self.assert_idle()
 
     def test_handle_expired(self) -> None:
-        """When the upstream no longer knows the retry_id, the photo is uploaded again after a pause."""
+        """A retry_id that the upstream doesn't know is asked for again; then the photo is uploaded again (U14)."""
         self.make()
         task = self.core.submit()
         self.upstream.one.respond(Pending("a"))
-        self.run_for(2)
-        self.upstream.one.respond(HandleExpired())
-        self.core.settle()
-        self.assertEqual(self.core.stored(task.id).state, State.UPLOAD)
+        for pause in (2, 2, 4, 8, 16):
+            self.run_for(pause - 0.01)
+            self.assertEqual(self.upstream.requests, [])
+            self.run_for(0.01)
+            self.assertEqual((self.upstream.one.kind, self.upstream.one.task.retry_id), ("poll", "a"))
+            self.assertEqual(self.core.stored(task.id).state, State.POLL)
+            self.upstream.one.respond(HandleExpired())
+            self.core.settle()
+        stored = self.core.stored(task.id)
+        self.assertEqual((stored.state, stored.uploads, stored.reuploads), (State.UPLOAD, 1, 1))
         self.assertEqual(self.core.files(), [str(task.id)])
-        self.run_for(1.99)
+        self.run_for(3.99)
         self.assertEqual(self.upstream.requests, [])
         self.run_for(0.01)
         self.assertEqual(self.upstream.one.kind, "upload")
+
+    def test_handle_expires_again_and_again(self) -> None:
+        """A photo is uploaded five more times at most; a new start goes on counting; then its task fails (U14)."""
+        self.make(start=False)
+        self.script_expiring()
+        self.start()
+        task = self.core.submit()
+        self.run_for(40)
+        self.assertEqual(self.core.stored(task.id).reuploads, 1)
+        self.restart()
+        self.script_expiring()
+        self.start()
+        self.run_for(2000)
+        self.assertEqual(self.core.stored(task.id).error.code, "handle_expired")
+        self.assertEqual(self.upstream.kinds().count("upload"), 4)
+        self.assertEqual(self.core.worker.repeated_uploads[Repeat.HANDLE_EXPIRED], 4)
+        self.assertEqual(self.core.files(), [])
+        self.assertEqual((self.core.queue.reuploads, self.core.queue.suspects), (0, 0))
+        self.assert_idle()
+
+    def script_expiring(self) -> None:
+        """Let the upstream take each photo, and not know it when it is polled for."""
+        self.upstream.script = lambda request: Pending("a") if request.kind == "upload" else HandleExpired()
+
+    def test_repeated_uploads(self) -> None:
+        """A photo that is sent again is counted, with the reason; one that never went out isn't (U19)."""
+        self.make(concurrency=1000)
+        self.core.submit()
+        refused = TransientError("no connection", sent=False)
+        for outcome in (refused, TransientError("cut"), refused, TransientError("cut")):
+            self.upstream.one.respond(outcome)
+            self.run_until_request()
+        self.assertEqual([*self.core.worker.repeated_uploads.values()], [0, 1, 0])
+        self.restart()
+        self.core.reactor.advance(1)
+        self.start()
+        self.assertEqual(self.upstream.one.kind, "upload")
+        self.upstream.one.respond(Scored(0.5))
+        self.assertEqual(self.core.worker.repeated_uploads[Repeat.RESTART], 1)
+        self.core.settle()
+        self.core.submit(photo=b"new")
+        self.upstream.one.respond(Scored(0.5))
+        self.assertEqual(sum(self.core.worker.repeated_uploads.values()), 1)
+
+    def test_too_many_attempts(self) -> None:
+        """A task that keeps failing while others succeed is set apart, and fails after --max-attempts (U15)."""
+        self.make(start=False, max_attempts=3)
+        bad = TransientError("http 500")
+        self.upstream.script = lambda request: bad if request.task.name == "bad" else Scored(0.5)
+        self.start()
+        task = self.core.submit("bad")
+        for n in range(200):
+            self.core.submit(photo=b"%d" % n)
+            self.run_for(0.5)
+            if (blamed := self.core.stored(task.id).blamed) == 1:
+                self.assertEqual(self.core.queue.suspects, 1)
+        self.assertEqual(blamed, 3)
+        self.assertEqual(self.core.stored(task.id).error.code, "too_many_attempts")
+        self.assertEqual(len(self.finished()), 201)
+        self.assertEqual(self.core.queue.suspects, 0)
+        self.assert_idle()
 
     def test_transient_errors(self) -> None:
         """Transient errors lengthen the pauses, a pending response resets them, and a Retry-After is kept."""
@@ -192,7 +269,7 @@ class OneTaskTests(SchedulerCase):
         self.upstream.one.lose_photo()
         self.core.settle()
         self.assertEqual(self.core.stored(task.id).error.code, "photo_lost")
-        self.assertEqual(self.breaker.state, BreakerState.CLOSED)
+        self.assertEqual(self.limiter.state, LimiterState.FULL)
         self.assert_idle()
 
     def test_photo_missing_and_erased(self) -> None:
@@ -239,7 +316,7 @@ class OneTaskTests(SchedulerCase):
         self.start()
         self.run_for(1)
         self.core.submit()
-        self.assertEqual((self.core.transitions, self.core.worker.last_progress), ([], 1.0))
+        self.assertEqual((self.core.transitions, self.limiter.last_success(State.UPLOAD)), ([], 1.0))
         self.assert_idle()
 
     def test_bug_in_on_transition(self) -> None:
@@ -420,13 +497,13 @@ class OrderTests(SchedulerCase):
 class DeadlineTests(SchedulerCase):
     """Tasks that reach their deadline."""
 
-    def assert_gives_up(self, at: float, reason: str) -> None:
+    def assert_gives_up(self, at: float, reason: str, source: Source = Source.UPSTREAM) -> None:
         """Assert that the one task fails at this time and not before, and that its photo is deleted."""
         self.run_for(at - self.core.reactor.seconds() - 0.25)
         self.assertEqual(self.finished(), {})
         self.run_for(0.25)
         (task,) = self.finished().values()
-        self.assertEqual(task.error, TaskError("gave_up", f"no score in time; last: {reason}"))
+        self.assertEqual(task.error, TaskError("gave_up", f"no score in time; last: {reason}", source))
         self.assertNotIn(str(task.id), self.core.files())
 
     def test_pending_for_ever(self) -> None:
@@ -439,25 +516,37 @@ class DeadlineTests(SchedulerCase):
         self.assert_idle()
 
     def test_only_transient_errors(self) -> None:
-        """A task that meets nothing but transient errors fails at its deadline; the breaker is open by then."""
+        """A task that meets nothing but transient errors fails at its deadline. Alone, it makes no outage."""
         self.make(start=False, give_up_after=1000.0, concurrency=2)
         self.upstream.script = always(TransientError("http 503"))
         self.start()
         self.core.submit()
         self.assert_gives_up(1000, "http 503")
-        self.assertEqual(self.breaker.state, BreakerState.OPEN)
+        self.assertEqual(self.limiter.state, LimiterState.FULL)
         self.run_for(4000)
         self.assert_idle()
 
-    def test_behind_the_breaker(self) -> None:
-        """A task that waits for an open breaker fails at its deadline."""
-        self.make(give_up_after=100.0, concurrency=1)
-        first, _ = self.submit(2)
-        self.upstream.one.respond(TransientError("http 503", retry_after=3600.0))
-        self.core.settle()
-        self.core.now(self.core.erasing(first.id))
-        self.assertEqual((self.breaker.state, self.breaker.probe_at), (BreakerState.OPEN, 3600.0))
-        self.assert_gives_up(100, "never reached the upstream")
+    def test_in_an_outage(self) -> None:
+        """A task that waits for its probe in an outage fails at its deadline."""
+        self.make(give_up_after=50.0, concurrency=1)
+        self.submit(6)
+        for _ in range(5):
+            request = self.upstream.one
+            request.respond(TransientError("http 503", 3600.0, Fault.UNAVAILABLE))
+            self.core.settle()
+            self.core.now(self.core.erasing(request.task.id))
+        assert self.limiter.outage is not None
+        self.assertEqual((self.limiter.state, self.limiter.outage.probe_at), (LimiterState.OUTAGE, 60.0))
+        self.assert_gives_up(50, "never reached the upstream")
+
+    def test_misconfigured_all_along(self) -> None:
+        """A task that fails at its deadline because our settings are wrong blames merlind."""
+        self.make(start=False, give_up_after=50.0)
+        self.upstream.script = always(TransientError("http 401", fault=Fault.MISCONFIGURED))
+        self.start()
+        task = self.core.submit()
+        self.assert_gives_up(50, "http 401", Source.MERLIND)
+        self.assertEqual(self.core.stored(task.id).error.source, Source.MERLIND)
 
     def test_behind_a_slow_request(self) -> None:
         """A task that waits for another one's slow request fails at its deadline."""
@@ -504,24 +593,26 @@ class DeadlineTests(SchedulerCase):
         self.assertEqual(self.finished(), {})
 
 
-class BreakerTests(SchedulerCase):
+class OutageTests(SchedulerCase):
     """A failing upstream."""
 
-    def test_opens_and_probes(self) -> None:
-        """Failures in a row leave one probe at a time, after pauses; then each success allows one request more."""
+    def test_probes_and_opens(self) -> None:
+        """Failures of all leave one probe at a time, after pauses; then each success allows one request more."""
         self.make(concurrency=8)
         self.submit(20)
-        for request in self.upstream.requests[:THRESHOLD]:
-            request.respond(TransientError("http 503"))
-        self.core.settle()
-        self.assertEqual((len(self.upstream.requests), self.breaker.state), (8 - THRESHOLD, BreakerState.OPEN))
+        error = TransientError("http 503", fault=Fault.UNAVAILABLE)
         for request in list(self.upstream.requests):
-            request.respond(TransientError("http 503"))
-        for pause in (2, 4):
-            self.run_for(pause - 0.25)
+            request.respond(error)
+        self.core.settle()
+        self.assertEqual((self.upstream.requests, self.limiter.state), ([], LimiterState.OUTAGE))
+        probes = []
+        for pause in (0.5, 0.75, 1.125):
+            self.run_for(pause - 0.03)
             self.assertEqual(self.upstream.requests, [])
-            self.run_for(0.25 + TICK)
-            self.upstream.one.respond(TransientError("http 503") if pause == 2 else Scored(0.5))
+            self.run_for(0.03 + TICK)
+            probes.append(self.upstream.one.task.id)
+            self.upstream.one.respond(error if pause < 1 else Scored(0.5))
+        self.assertEqual(probes, [20, 9, 19])
         for at_once in (1, 2, 3):
             self.core.settle()
             self.assertEqual(len(self.upstream.requests), at_once)
@@ -541,10 +632,10 @@ class BreakerTests(SchedulerCase):
 
         def script(request: UpstreamRequest) -> tuple[float, Outcome]:
             now = self.core.reactor.seconds()
-            self.assertTrue(len(self.upstream.requests) <= max(self.breaker.limit, 1))
+            self.assertTrue(len(self.upstream.requests) <= max(self.limiter.limit, 1))
             per_second[int(now)] += 1
             if outage[0] <= now < outage[1]:
-                return (0.05, TransientError("connection lost"))
+                return (0.05, TransientError("connection lost", fault=Fault.UNAVAILABLE))
             return (0.05, Pending("a") if request.kind == "upload" else Scored(0.5))
 
         self.upstream.script = script
@@ -554,12 +645,12 @@ class BreakerTests(SchedulerCase):
         self.run_for(3660)
         during = [count for second, count in per_second.items() if outage[0] + 10 <= second < outage[1]]
         self.assertTrue(sum(during) < 200, "a hot loop in the outage")
-        self.assertEqual(self.breaker.state, BreakerState.OPEN)
+        self.assertEqual(self.limiter.state, LimiterState.OUTAGE)
         self.assertTrue(len(self.finished()) < 10)
         self.run_for(600)
         self.assertEqual(len(self.finished()), 300)
         self.assertEqual({task.state for task in self.finished().values()}, {State.READY})
-        self.assertEqual(self.breaker.state, BreakerState.CLOSED)
+        self.assertEqual(self.limiter.state, LimiterState.FULL)
         self.assert_idle()
 
     def test_misconfigured(self) -> None:
@@ -567,26 +658,29 @@ class BreakerTests(SchedulerCase):
         self.make()
         task = self.core.submit()
         self.upstream.one.respond(TransientError("http 401", fault=Fault.MISCONFIGURED))
-        self.assertEqual(self.core.worker.misconfigured, "http 401")
+        self.assertEqual(self.core.limiter.misconfigured, "http 401")
         self.run_for(2)
         self.upstream.one.respond(TransientError("http 503"))
-        self.assertEqual(self.core.worker.misconfigured, "http 401")
+        self.assertEqual(self.core.limiter.misconfigured, "http 401")
         self.run_for(4)
         self.upstream.one.respond(Pending("a"))
-        self.assertIsNone(self.core.worker.misconfigured)
+        self.assertIsNone(self.core.limiter.misconfigured)
         self.core.settle()
         self.assertEqual(self.core.stored(task.id).state, State.POLL)
 
-    def test_last_progress(self) -> None:
-        """last_progress is the time of the last good response; a rejection is one."""
-        self.make()
-        self.run_for(3)
-        self.assertEqual(self.core.worker.last_progress, 0.0)
-        for outcome, last in ((TransientError("x"), 0.0), (Rejected(NO), 7.0)):
-            self.core.submit() if not self.upstream.requests else None
-            self.upstream.one.respond(outcome)
-            self.run_for(4)
-            self.assertEqual(self.core.worker.last_progress, 0.0 if last == 0.0 else self.upstream.begun[-1].began + 2)
+    def test_newcomer_is_probed_soon(self) -> None:
+        """In an outage a new task needn't wait for the long pause: those that failed may have themselves to blame."""
+        self.make(start=False, concurrency=8)
+        down = TransientError("http 503", fault=Fault.UNAVAILABLE)
+        self.upstream.script = lambda request: down if request.task.name == "bad" else Scored(0.5)
+        self.start()
+        for n in range(20):
+            self.core.submit("bad", photo=b"%d" % n)
+        self.run_for(600)
+        self.assertEqual(self.limiter.state, LimiterState.OUTAGE)
+        self.core.submit("Anna")
+        self.run_for(5 + TICK)
+        self.assertEqual([task.name for task in self.finished().values()], ["Anna"])
 
 
 class DiskTests(SchedulerCase):
@@ -943,7 +1037,7 @@ class RandomEventsTests(SchedulerCase):
         calm = False
 
         def script(request: UpstreamRequest) -> tuple[float, Outcome] | Exception:
-            self.assertTrue(len(self.upstream.requests) <= max(1, self.breaker.limit))
+            self.assertTrue(len(self.upstream.requests) <= max(1, self.limiter.limit))
             self.assertEqual(request.kind == "poll", request.task.state is State.POLL)
             self.assertEqual(
                 len({e.task.id for e in self.upstream.requests}), len(self.upstream.requests), "twice at once"

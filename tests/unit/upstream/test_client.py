@@ -352,8 +352,8 @@ class OutcomeTests(ClientCase):
                 d = self.upload(self.task()) if upload else self.poll()
                 self.wire.refuse(error)
                 self.reactor.run_for(1)
-                outcome = TransientError(f"no connection: {type(error).__name__}", fault=Fault.UNAVAILABLE)
-                self.assertEqual(self.successResultOf(d), outcome)
+                reason = f"no connection: {type(error).__name__}"
+                self.assertEqual(self.successResultOf(d), TransientError(reason, fault=Fault.UNAVAILABLE, sent=False))
 
     def test_refused_while_sending(self) -> None:
         """A response that comes before the whole photo has gone out counts."""
@@ -465,7 +465,7 @@ class PhotoTests(ClientCase):
         task = self.task()
         for number in (errno.EMFILE, errno.ENFILE):
             self.patch(builtins, "open", failing(number))
-            outcome = TransientError("too few open files", fault=Fault.UNAVAILABLE)
+            outcome = TransientError("too few open files", fault=Fault.UNAVAILABLE, sent=False)
             self.assertEqual(self.successResultOf(self.upload(task)), outcome)
         self.patch(builtins, "open", failing(errno.EIO))
         self.failureResultOf(self.upload(task), PhotoMissing)

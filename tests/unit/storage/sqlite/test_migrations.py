@@ -10,6 +10,7 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from merlind.core.outcome import Source, TaskError
 from merlind.core.task import State
 from merlind.storage.sqlite import database, migrations
 from merlind.storage.sqlite.errors import DatabaseUnusable
@@ -110,9 +111,28 @@ class UpgradeTests(MigrationCase):
         self.assertEqual(database.service_time(self.file), 42.5)
         self.assertEqual(self.execute("PRAGMA application_id"), [(migrations.APPLICATION_ID,)])
         self.assertEqual(self.execute("PRAGMA integrity_check"), [("ok",)])
+
+    def test_of_version_1(self) -> None:
+        """A database of version 1 becomes one of today: what is there now has a value for each task."""
+        failed = "'image/png', 'failed', 1, 2, NULL, 3, NULL, NULL, '{}', 'why', 9)"
+        self.execute(
+            "INSERT INTO task VALUES (8, 'me', 'Bo', x'01', 9, " + failed.format("photo_lost"),
+            "INSERT INTO task VALUES (9, 'me', 'Cy', x'02', 9, " + failed.format("upstream_422"),
+            "INSERT INTO task VALUES (10, 'me', 'Di', x'03', 9, 'image/png', 'upload', 1.5, 2.5, NULL, 0, NULL, NULL,"
+            " NULL, NULL, NULL)",
+        )
+        database.prepare(self.file)
+        self.assertEqual((self.version(), database.service_time(self.file)), (database.VERSION, 42.5))
         with closing(sqlite3.connect(self.file)) as connection:
-            task = get(connection.cursor(), [7])[7]
-        self.assertEqual((task.name, task.state, task.last_error), ("Anna", State.POLL, "http 503"))
+            tasks = get(connection.cursor(), [7, 8, 9, 10])
+        anna = tasks[7]
+        self.assertEqual((anna.name, anna.state, anna.last_error), ("Anna", State.POLL, "http 503"))
+        self.assertEqual((anna.failed_at, anna.blamed, anna.unknown_handle, anna.reuploads), (None, 0, 0, 0))
+        self.assertEqual([tasks[n].uploads for n in (7, 10)], [1, 0])
+        self.assertEqual(
+            [tasks[n].error for n in (7, 8, 9)],
+            [None, TaskError("photo_lost", "why", Source.MERLIND), TaskError("upstream_422", "why", Source.UPSTREAM)],
+        )
 
     def test_copied_first(self) -> None:
         """A copy of the old database lies beside it, whole, for us alone; and nothing else does."""
