@@ -1,6 +1,6 @@
 """Tasks that wait for a free request, sorted by how often they were tried. Pure.
 
-However many wait, to add or to take one costs the same: nothing looks through all of them but ``__iter__``.
+However many wait, to add or to take one costs the same on average.
 """
 
 from collections import deque
@@ -10,6 +10,9 @@ from merlind.core.task import Task
 
 MAX_TRIES = 15
 """Tasks that failed so often, or more often, count as equally often tried."""
+
+CLEAN_UP = 128
+"""The least number of tasks among which those that are no longer current are looked for."""
 
 
 class ReadyTasks:
@@ -21,6 +24,7 @@ class ReadyTasks:
     def __init__(self, is_current: Callable[[Task], bool]) -> None:
         self._is_current = is_current
         self._by_tries: list[deque[tuple[int, Task]]] = [deque() for _ in range(MAX_TRIES + 1)]
+        self._clean_up_at = [CLEAN_UP] * len(self._by_tries)
         self._size = 0
         self._newest = False
 
@@ -34,8 +38,19 @@ class ReadyTasks:
 
     def add(self, task: Task, number: int) -> None:
         """Add a task; each that is added has a greater ``number`` than those before."""
-        self._by_tries[min(task.attempts, MAX_TRIES)].append((number, task))
+        tries = min(task.attempts, MAX_TRIES)
+        self._by_tries[tries].append((number, task))
         self._size += 1
+        if len(self._by_tries[tries]) >= self._clean_up_at[tries]:
+            self._clean_up(tries)
+
+    def _clean_up(self, tries: int) -> None:
+        """Drop what isn't current from the middle, too; next when there are twice as many, so that it costs little."""
+        tasks = self._by_tries[tries]
+        current = deque(entry for entry in tasks if self._is_current(entry[1]))
+        self._size -= len(tasks) - len(current)
+        self._by_tries[tries] = current
+        self._clean_up_at[tries] = max(CLEAN_UP, 2 * len(current))
 
     def least_tries(self, avoid: int | None) -> int:
         """Return how often the least tried, but for ``avoid``, was tried; more than MAX_TRIES if there is none."""

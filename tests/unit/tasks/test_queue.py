@@ -159,6 +159,20 @@ class PickTests(SynchronousTestCase):
             self.assertEqual(sorted(t for t in self.take(queue, pick, 6) if t is not None), [2, 4], pick)
             self.assertEqual(queue.ready, 0)
 
+    def test_nothing_piles_up(self) -> None:
+        """Tasks that come and are erased in an outage, when none is taken, leave nothing behind."""
+        queue = self.ready(task_at(1.0, 1), task_at(1.0, 2))
+        for number in range(3, 5000):
+            queue.schedule(task_at(50.0, number))
+            queue.collect(50.0)
+            queue.remove(number)
+        last = task_at(50.0, 5000)
+        queue.schedule(last)
+        queue.collect(50.0)
+        self.assertLess(queue.ready, 200)
+        self.assertEqual(self.take(queue, Pick.FIRST, 4), [1, 2, 5000, None])
+        self.assertEqual((queue.ready, queue._tasks.keys()), (0, {1, 2, 5000}))
+
     def test_tallies(self) -> None:
         """It knows how many suspects and tasks uploaded anew are in memory, whatever becomes of them."""
         queue = self.ready(task_at(1.0, 1, blamed=1), task_at(1.0, 2, blamed=2, reuploads=1), task_at(1.0, 3))
