@@ -99,16 +99,3 @@ class Metrics:
     def exposition(self) -> bytes:
         """Return all metrics in the Prometheus text format."""
         return generate_latest(self._registry)
-
-
-class _Counts(Collector):
-    """Counts that are read when they are shown."""
-
-    def __init__(self, name: str, text: str, label: str, read: dict[str, Callable[[], float]]) -> None:
-        self._name, self._text, self._label, self._read = name, text, label, read
-
-    def collect(self) -> Iterable[CounterMetricFamily]:
-        family = CounterMetricFamily(self._name, self._text, labels=[self._label])
-        for value, read in self._read.items():
-            family.add_metric([value], read())
-        return [family]
