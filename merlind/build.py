@@ -9,9 +9,9 @@ from functools import partial
 from typing import Any
 
 from twisted.enterprise.adbapi import ConnectionPool
-from twisted.web.server import Site
 
 from merlind.admin.api import Admin
+from merlind.admin.entry import CONNECTION_LIMITS, AdminEntry
 from merlind.admin.gauges import Gauges
 from merlind.admin.health import Health
 from merlind.core.client_limit import ClientLimit
@@ -21,7 +21,7 @@ from merlind.core.task import MAX_TASK_ID, Policy
 from merlind.daemon.clock import ServiceClock
 from merlind.daemon.datadir import DataDir
 from merlind.daemon.metrics import Metrics
-from merlind.settings import Settings
+from merlind.settings import MAX_REFUSED_CONNECTIONS, Settings
 from merlind.storage.photos.flush import trusted_syncfs
 from merlind.storage.photos.spool import Spool
 from merlind.storage.sqlite import database
@@ -39,7 +39,6 @@ from merlind.upstream.client import MerlinfaceClient
 from merlind.web.access_log import AccessLog
 from merlind.web.api import Routes
 from merlind.web.entry import EntryPoint
-from merlind.web.quiet_site import QuietSite
 from merlind.web.server.admission import Admission
 from merlind.web.server.interfaces import ConnectionLimits
 from merlind.web.server.site import EdgeSite
@@ -63,7 +62,7 @@ class Parts:
     retention: Retention
     site: EdgeSite
     health: Health
-    admin_site: Site
+    admin_site: EdgeSite
 
 
 def build(
@@ -110,7 +109,9 @@ def build(
     status = StatusResponses(results, settings.poll_interval)
     routes = Routes(reactor, intake, results, eraser, metrics, status)
     entry = EntryPoint(intake, status, settings.max_photo_bytes, routes.respond)
-    connections = ConnectionLimits(settings.max_connections, settings.min_rate, settings.upload_timeout)
+    connections = ConnectionLimits(
+        settings.max_connections, MAX_REFUSED_CONNECTIONS, settings.min_rate, settings.upload_timeout
+    )
     addresses = ClientAddresses(settings.trusted_networks)
     admission = Admission(addresses, ClientLimit(settings.max_connections_per_client))
     site = EdgeSite(reactor, entry, connections, admission, AccessLog(metrics), metrics.refused)
@@ -120,12 +121,18 @@ def build(
     gauges = Gauges(reactor, clock, store, counts, queue, results, intake, scheduler, site)
     gauges.define(metrics)
     admin = Admin(metrics, health.readiness, health.progress, gauges.refresh)
-    admin_site = QuietSite(admin.app.resource(), reactor=reactor, timeout=60)
+    admin_entry = AdminEntry(admin.respond, settings.admin_host)
+    nobody = Admission(ClientAddresses(()), ClientLimit(0))
+    admin_site = EdgeSite(reactor, admin_entry, CONNECTION_LIMITS, nobody, _ignore, _ignore)
 
     return Parts(
         clock, metrics, store, engine, counts, queue, results, agent, scheduler, intake, retention,
         site, health, admin_site,
     )  # fmt: skip
+
+
+def _ignore(*_args: object) -> None:
+    """Neither count nor log: probes and monitoring ask all the time."""
 
 
 def _random_task_ids() -> Iterator[int]:

@@ -11,8 +11,8 @@ EMBEDDED = "embedded"
 MAX_REFUSED_CONNECTIONS = 128
 """How many connections past ``max_connections``, at once, get a response that says so; more are closed without one."""
 
-OWN_FILES = 24
-"""How many files merlind has open besides connections, uploads and requests to the upstream."""
+OWN_FILES = 40
+"""How many files merlind has open besides public connections, uploads and requests to the upstream."""
 
 
 @dataclass(frozen=True)
@@ -23,6 +23,8 @@ class Settings:
     """Where to serve the public: Twisted server endpoints, such as ``tcp:8000``."""
     admin: str | None
     """Where to serve health and metrics, as an endpoint; None serves them nowhere."""
+    admin_host: list[str]
+    """Names of the admin listener, in lower case, besides those that are always allowed."""
     upstream: str
     """The URL of the scoring API, or EMBEDDED."""
     data_dir: Path

@@ -20,6 +20,7 @@ from merlind.daemon.systemd import Systemd
 from merlind.settings import EMBEDDED, Settings, fit_open_files
 from merlind.storage.sqlite import database
 
+_HOST_NAME = re.compile(r"[A-Za-z0-9._-]{1,253}")
 _VISIBLE = re.compile(r"[\x21-\x7e]+")
 
 
@@ -37,6 +38,13 @@ def upstream(text: str) -> str:
     if not usable:
         raise ValueError(f"{text!r} is neither an http or https URL nor the word {EMBEDDED}")
     return text
+
+
+def host_name(text: str) -> str:
+    """Read a host name; returns it in lower case."""
+    if not _HOST_NAME.fullmatch(text):
+        raise ValueError(f"{text!r} is no host name such as merlind.example.org")
+    return text.lower()
 
 
 def proxy(text: str) -> Network | None:
@@ -61,7 +69,7 @@ class Options(EnvironmentOptions):
     synopsis = "[options]"
     longdesc = "Takes a name and a photo over HTTP and tells, in time, how well the name suits the person."
     prefix = "MERLIND"
-    repeated = frozenset({"listen", "trusted-proxy"})
+    repeated = frozenset({"listen", "trusted-proxy", "admin-host"})
     declared: Sequence[Option] = (
         Option("listen", "tcp:8000", "Where to serve; may be given more than once.", endpoint),
         Option(
@@ -101,6 +109,9 @@ class Options(EnvironmentOptions):
             "Where to serve health and metrics; none turns it off.",
             lambda text: None if text == "none" else endpoint(text),
         ),
+        Option(
+            "admin-host", "none", "A name of the admin listener, with dots; may be given more than once.", host_name
+        ),
     )
     flags = (("log-json", "Log one line of JSON for each event."),)
 
@@ -108,6 +119,11 @@ class Options(EnvironmentOptions):
         """Where to serve: an endpoint such as tcp:8000; may be given more than once. [default: tcp:8000, or
         $MERLIND_LISTEN, separated by spaces]"""
         self.add("listen", description)
+
+    def opt_admin_host(self, name: str) -> None:
+        """A name by which the admin listener may be asked, besides addresses and names without a dot; may be
+        repeated. [default: none, or $MERLIND_ADMIN_HOST]"""
+        self.add("admin-host", name)
 
     def opt_trusted_proxy(self, network: str) -> None:
         """Proxies to believe about clients; may be repeated. [default: 127.0.0.0/8 ::1, or $MERLIND_TRUSTED_PROXY]"""

@@ -24,7 +24,6 @@ from merlind.merlinface.faults import Fault, draw_fault
 from merlind.merlinface.form import MAX_PHOTO, FormError, PollForm, StandInForm
 from merlind.merlinface.jobs import JobDone, Jobs
 from merlind.merlinface.score import DISCLAIMER, score_of_digest
-from merlind.web.quiet_site import QuietSite
 
 PATH = b"/api/"
 """The only path there is."""
@@ -60,11 +59,16 @@ def make_site(
     )
 
 
-class StandInSite(QuietSite):
-    """A site that says what it is when it starts."""
+class StandInSite(Site):
+    """A site that says what it is when it starts, and logs no requests."""
+
+    noisy = False
 
     def startFactory(self) -> None:
         _log.warn("this is not merlinface, but a {disclaimer}", disclaimer=DISCLAIMER)
+
+    def stopFactory(self) -> None:
+        """Do nothing: there is no log file to close."""
 
 
 class StandInRequest(Request):

@@ -2,11 +2,10 @@
 
 import re
 from importlib.resources import files
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 from urllib.parse import parse_qsl
 
 from klein import Klein
-from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 from werkzeug.http import parse_accept_header
@@ -20,7 +19,8 @@ from merlind.tasks.refusals import ClientOverLimit
 from merlind.tasks.results import Results, Status
 from merlind.web.entry import no_storage
 from merlind.web.refusals import over_limit
-from merlind.web.response import ALLOW, NOT_ALLOWED, HTTPError, Response, json_response, problem
+from merlind.web.response import ALLOW, HTTPError, Response, json_response, problem
+from merlind.web.router import Router
 from merlind.web.server.interfaces import HandledRequest
 from merlind.web.status import ANONYMOUS, NOT_FOUND, StatusResponses
 from merlind.web.upload import PhotoForm
@@ -46,7 +46,6 @@ PAGE = Response(
 )  # fmt: skip
 """The page for people."""
 
-_NO_SUCH_PATH = problem(404, "not_found", "there is nothing here")
 _OPTIONS = Response(204, headers=((b"Allow", ALLOW),))
 _TASK_ID = re.compile(r"[0-9]{1,16}", re.ASCII)
 # RFC 7240, section 2, as far as it concerns the one preference that we know.
@@ -73,22 +72,8 @@ class Routes:
         self._eraser = eraser
         self._metrics = metrics
         self._status = status
-        # All paths are fixed, so this table stands in for Klein's matcher, which leaves garbage behind each request.
-        self._endpoints = {
-            (rule.rule.encode("ascii"), method.encode("ascii")): rule.endpoint
-            for rule in self.app.url_map.iter_rules()
-            for method in rule.methods or ()
-        }
-        self._paths = {path for path, _ in self._endpoints}
-
-    def respond(self, request: HandledRequest) -> "Response | Deferred[Response]":
-        """Route a request, and return its response, or what fires with it."""
-        head = request.head
-        endpoint = self._endpoints.get((head.path, head.method))
-        if endpoint is None:
-            return NOT_ALLOWED if head.path in self._paths else _NO_SUCH_PATH
-        response: Any = self.app.execute_endpoint(endpoint, cast(Any, request))
-        return response.addErrback(_refuse) if isinstance(response, Deferred) else response
+        self.respond = Router(self.app, ALLOW, _refuse)
+        """Returns the response to a request, or what fires with it."""
 
     @app.route("/", methods=["POST"])  # type: ignore[type-var]
     async def submit(self, request: HandledRequest) -> Response:

@@ -15,15 +15,13 @@ from twisted.python.failure import Failure
 from merlind.core.interfaces import StoreBroken, StoreUnavailable
 from merlind.tasks.intake import Intake
 from merlind.tasks.refusals import ClientOverLimit, OverCapacity
+from merlind.web.ignored_body import IgnoredBody
 from merlind.web.refusals import over_limit
 from merlind.web.response import NO_STORAGE, HTTPError, Response, problem, unavailable
 from merlind.web.server.head import Head
 from merlind.web.server.interfaces import BodyReceiver, HandledRequest
 from merlind.web.status import ANONYMOUS, StatusResponses
 from merlind.web.upload import FORM_OVERHEAD, PhotoForm, boundary_of
-
-MAX_IGNORED_BODY = 65536
-"""The longest body to read and ignore where none is expected, in bytes."""
 
 _NOT_PLAIN = (b"prefer", b"authorization", b"cookie")
 _PLAIN_QUERY = re.compile(rb"task_id=([0-9]{1,16})")
@@ -87,29 +85,6 @@ def _plain_task_id(head: Head) -> int | None:
         return None
     accept = head.get(b"accept")
     return None if accept is not None and b"html" in accept.lower() else int(plain[1])
-
-
-class IgnoredBody:
-    """Reads and drops a body that nobody needs. ``length`` is its announced size in bytes, or None.
-
-    Making it and ``write`` raise HTTPError if the body is too long.
-    """
-
-    def __init__(self, length: int | None) -> None:
-        self._check(length or 0)
-        self._received = 0
-
-    def write(self, data: bytes) -> None:
-        """Drop the next bytes."""
-        self._received += len(data)
-        self._check(self._received)
-
-    def _check(self, size: int) -> None:
-        if size > MAX_IGNORED_BODY:
-            raise HTTPError(problem(413, "too_large", "this request takes no body"))
-
-    def discard(self) -> None:
-        """Do nothing: nothing is kept."""
 
 
 def no_storage(failure: Failure) -> Any:

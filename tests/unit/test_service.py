@@ -38,6 +38,7 @@ from tests.unit.web.support import Client, LogLines, Reply, fired, form, get, me
 SETTINGS = Settings(
     listen=["tcp:8000"],
     admin="tcp:8001:interface=127.0.0.1",
+    admin_host=[],
     upstream="http://upstream:12345/api/",
     data_dir=Path("unused"),
     poll_interval=2.0,

@@ -63,6 +63,7 @@ class OptionsTests(SynchronousTestCase):
             Settings(
                 listen=["tcp:8000"],
                 admin="tcp:8001:interface=127.0.0.1",
+                admin_host=["none"],
                 upstream="http://merlinface.com:12345/api/",
                 data_dir=Path("./merlind-data"),
                 poll_interval=2.0,
@@ -110,11 +111,16 @@ class OptionsTests(SynchronousTestCase):
         numbers = {
             option.name: str(number)
             for number, option in enumerate(tap.Options.declared, 11)
-            if option.name not in ("listen", "upstream", "data-dir", "admin", "trusted-proxy")
+            if option.name not in ("listen", "upstream", "data-dir", "admin", "admin-host", "trusted-proxy")
         }
         settings = tap.make_settings(parsed(*(f"--{name}={value}" for name, value in numbers.items())))
         for name, value in numbers.items():
             self.assertEqual(getattr(settings, name.replace("-", "_")), float(value), name)
+
+    def test_admin_host(self) -> None:
+        """Names of the admin listener are kept in lower case; what can't be a name is refused."""
+        options = parsed("--admin-host=Ops.example.org", "--admin-host=b.example")
+        self.assertEqual(tap.make_settings(options).admin_host, ["ops.example.org", "b.example"])
 
     def test_listen(self) -> None:
         """``--listen`` may be given more than once; then the variable doesn't count."""
@@ -167,6 +173,7 @@ class OptionsTests(SynchronousTestCase):
             ("--retention=-1", "--retention: '-1' is not a number of seconds"),
             ("--upstream-concurrency=0", "--upstream-concurrency: '0' is not a whole number of at least 1"),
             ("--max-photo-bytes=1e6", "--max-photo-bytes: '1e6' is not a whole number"),
+            ("--admin-host=a/b", "--admin-host: 'a/b' is no host name such as"),
             (
                 "--trusted-proxy=10.0.0.1/8",
                 "--trusted-proxy: '10.0.0.1/8' is no network such as 10.0.0.0/8, no address",
@@ -232,7 +239,7 @@ class MakeServiceTests(ProcessCase):
         self.assertEqual(os.umask(0o077), 0o077)
         self.assertEqual((self.frozen, gc.isenabled()), ([True], True))
         self.assertEqual(self.reactor.tcpServers, [])
-        self.assertEqual(service._settings.max_connections, 63)
+        self.assertEqual(service._settings.max_connections, 57)
         self.assertIsInstance(service.log_observer, LineLog)
         self.assertEqual(
             [trigger[:2] for trigger in self.triggers],

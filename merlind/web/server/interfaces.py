@@ -51,6 +51,8 @@ class ConnectionLimits:
     """How many connections there may be at once, and how slow a body may come in."""
 
     connections: int
+    refused: int
+    """How many past that, at once, get a response that says so; more are closed without one."""
     min_rate: int
     """The slowest, in bytes a second."""
     upload_timeout: float

@@ -7,7 +7,6 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IAddress, IReactorTime
 from twisted.internet.protocol import Factory
 
-from merlind.settings import MAX_REFUSED_CONNECTIONS
 from merlind.web.refusals import over_limit
 from merlind.web.response import Response, unavailable
 from merlind.web.server.admission import Admission
@@ -40,7 +39,7 @@ class EdgeSite(Factory):
         self.limits = limits
         self.on_response = on_response
         self.draining = False
-        self.refusals = Refusals(reactor, min(MAX_REFUSED_CONNECTIONS, limits.connections))
+        self.refusals = Refusals(reactor, min(limits.refused, limits.connections))
         self._admission = admission
         self._on_refused = on_refused
         self._open: set[Connection] = set()

@@ -1,27 +1,37 @@
 """The admin listener at wire level; the test plays what it asks."""
 
 from twisted.internet.defer import Deferred, succeed
-from twisted.internet.testing import MemoryReactorClock
 from twisted.trial.unittest import SynchronousTestCase
-from twisted.web.server import Site
 
 from merlind.admin.api import Admin
+from merlind.admin.entry import CONNECTION_LIMITS, AdminEntry
 from merlind.admin.health import Progress
+from merlind.core.client_limit import ClientLimit
+from merlind.core.clients import ClientAddresses
 from merlind.daemon.metrics import Metrics
+from merlind.web.server.admission import Admission
+from merlind.web.server.site import EdgeSite
+from tests.unit.support import Reactor
 from tests.unit.web.support import Client, message, read_replies
+
+
+def ignore(*_: object) -> None:
+    """Take no notice."""
 
 
 class AdminTests(SynchronousTestCase):
     """Health and metrics."""
 
     def setUp(self) -> None:
-        self.reactor = MemoryReactorClock()
+        self.reactor = Reactor()
         self.metrics = Metrics()
         self.reasons: Deferred[list[str]] = succeed([])
         self.refreshed = 0
         self.progress = Progress()
         admin = Admin(self.metrics, lambda: self.reasons, lambda: self.progress, self.refresh)
-        self.site = Site(admin.app.resource(), reactor=self.reactor)
+        entry = AdminEntry(admin.respond, ["merlind.example.org"])
+        nobody = Admission(ClientAddresses(()), ClientLimit(0))
+        self.site = EdgeSite(self.reactor, entry, CONNECTION_LIMITS, nobody, ignore, ignore)
 
     async def refresh(self) -> None:
         self.refreshed += 1
@@ -82,3 +92,27 @@ class AdminTests(SynchronousTestCase):
         """HEAD works like GET, for probes that use it."""
         (reply,) = read_replies(self.ask("/health/live", "HEAD").transport.value(), ["HEAD"])
         self.assertEqual((reply.code, reply.body), (200, b""))
+
+    def test_hosts(self) -> None:
+        """A name that a stranger's page could have led here is refused; addresses, and the names set, aren't."""
+        for host, code in (("127.0.0.1:8001", 200), ("merlind.example.org", 200), ("evil.example.org", 421)):
+            reply = (
+                Client(self.site, lambda: None).send(message("GET", "/metrics", Host=host, Connection="close")).reply()
+            )
+            self.assertEqual(reply.code, code, host)
+        self.assertEqual(reply.json["code"], "wrong_host")
+        old = Client(self.site, lambda: None).send(b"GET /health/live HTTP/1.0\r\n\r\n")
+        self.assertEqual(old.reply().code, 200)
+
+    def test_bodies(self) -> None:
+        """A large body is refused, and not read."""
+        client = Client(self.site, lambda: None).send(message("POST", "/metrics", Content_Length="300000000"))
+        self.assertEqual((client.reply().code, client.lingers), (413, True))
+        client.leave()
+
+    def test_connections(self) -> None:
+        """There are not more connections than the listener needs."""
+        clients = [Client(self.site, lambda: None) for _ in range(CONNECTION_LIMITS.connections)]
+        self.assertIsNone(self.site.buildProtocol(None))
+        for client in clients:
+            client.leave()

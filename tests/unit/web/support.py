@@ -315,7 +315,7 @@ class EdgeCase(SynchronousTestCase):
         self.site = EdgeSite(
             self.reactor,
             entry,
-            ConnectionLimits(self.max_connections, self.min_rate, self.upload_timeout),
+            ConnectionLimits(self.max_connections, 128, self.min_rate, self.upload_timeout),
             Admission(ClientAddresses(LOOPBACK), ClientLimit(self.max_connections_per_client)),
             AccessLog(self.metrics),
             self.metrics.refused,

@@ -11,7 +11,7 @@ from twisted.internet.interfaces import ITransport
 from zope.interface.verify import verifyObject
 
 from merlind.tasks import intake
-from merlind.web.entry import MAX_IGNORED_BODY
+from merlind.web.ignored_body import MAX_IGNORED_BODY
 from merlind.web.server import connection
 from merlind.web.server.connection import (
     BODY_GRACE,

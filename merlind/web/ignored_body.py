@@ -1,0 +1,29 @@
+"""A body that nobody needs."""
+
+from merlind.web.response import HTTPError, problem
+
+MAX_IGNORED_BODY = 65536
+"""The longest body to read and ignore where none is expected, in bytes."""
+
+
+class IgnoredBody:
+    """Reads and drops a body. ``length`` is its announced size in bytes, or None.
+
+    Making it and ``write`` raise HTTPError if the body is too long.
+    """
+
+    def __init__(self, length: int | None) -> None:
+        self._check(length or 0)
+        self._received = 0
+
+    def write(self, data: bytes) -> None:
+        """Drop the next bytes."""
+        self._received += len(data)
+        self._check(self._received)
+
+    def _check(self, size: int) -> None:
+        if size > MAX_IGNORED_BODY:
+            raise HTTPError(problem(413, "too_large", "this request takes no body"))
+
+    def discard(self) -> None:
+        """Do nothing: nothing is kept."""
