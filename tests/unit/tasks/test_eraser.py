@@ -34,6 +34,23 @@ class EraseTests(TasksCase):
         self.assertFalse(self.upstream.one.cancelled)
         self.assertEqual(self.counts(), {"upload": 1})
 
+    def test_unknown_number_costs_no_flush(self) -> None:
+        """For a number that was made up, erased already or another user's, nothing is written (D19)."""
+        task, erased = self.core.submit("Anna", user="me"), self.core.submit("Otto", user="me")
+        self.core.now(self.core.erasing(erased.id, "me"))
+        before = list(self.core.watch.statements)
+        for task_id, user in ((12345, "me"), (erased.id, "me"), (task.id, "you")):
+            self.assertFalse(self.core.now(self.core.erasing(task_id, user)))
+        done = self.core.watch.statements[len(before) :]
+        self.assertEqual([sql for sql in done if not sql.startswith("SELECT")], [])
+
+    def test_erased_twice_at_once(self) -> None:
+        """Of two that erase a task at the same time, one finds it."""
+        task = self.core.submit()
+        both = [self.core.erasing(task.id), self.core.erasing(task.id)]
+        self.assertEqual([self.core.now(d) for d in both], [True, False])
+        self.assertEqual(self.counts(), {})
+
     def test_not_saved_yet(self) -> None:
         """A task whose new state isn't saved yet is subtracted from the count of that state."""
         task = self.core.submit()
