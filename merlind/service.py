@@ -72,7 +72,8 @@ class MerlindService(Service):
             stand_in = make_site(self._reactor, StandInSettings())
             url = f"http://127.0.0.1:{self._listen_aside('tcp:0:interface=127.0.0.1', stand_in)}/api/"
         try:
-            self.parts = build(self._reactor, self._settings, self._data_dir, url, self._broken, self._make_pool)
+            with self._data_dir.user.acting():
+                self.parts = build(self._reactor, self._settings, self._data_dir, url, self._broken, self._make_pool)
         except DatabaseUnusable as error:
             raise SystemExit(f"merlind: {error}") from None
         except OSError as error:

@@ -17,6 +17,7 @@ from merlind.daemon.datadir import DataDir, DataDirUnusable
 from merlind.daemon.garbage import collect_by_time
 from merlind.daemon.options import EnvironmentOptions, Option, count, endpoint, seconds
 from merlind.daemon.systemd import Systemd
+from merlind.daemon.user import User
 from merlind.settings import EMBEDDED, Settings, fit_open_files
 from merlind.storage.sqlite import database
 
@@ -149,10 +150,11 @@ def makeService(options: Options) -> IService:
     log = process.make_log(reactor, options["log-json"], options.parent or {})
     process.end_at_fatal_errors(reactor, log)
     settings = fit_open_files(make_settings(options), process.raise_open_files())
-    data_dir = DataDir(settings.data_dir)
+    data_dir = DataDir(settings.data_dir, User.of(options.parent or {}))
     try:
         data_dir.acquire()
-        database.prepare(data_dir.database)
+        with data_dir.user.acting():
+            database.prepare(data_dir.database)
         service = MerlindService(reactor, settings, data_dir, partial(process.end_soon, reactor, log))
     except (DataDirUnusable, database.DatabaseUnusable) as error:
         raise SystemExit(f"merlind: {error}") from None

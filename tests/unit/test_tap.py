@@ -23,6 +23,7 @@ from merlind.daemon import process
 from merlind.daemon.datadir import DataDir
 from merlind.daemon.garbage import INTERVAL
 from merlind.daemon.log import LineLog
+from merlind.daemon.user import User
 from merlind.settings import Settings
 from merlind.storage.sqlite import database
 from tests.unit.daemon.support import ProcessCase
@@ -214,8 +215,8 @@ class MakeServiceTests(ProcessCase):
         """The line that ends the start."""
         made: list[DataDir] = []
 
-        def data_dir(path: Path) -> DataDir:
-            made.append(DataDir(path))
+        def data_dir(path: Path, user: User) -> DataDir:
+            made.append(DataDir(path, user))
             return made[-1]
 
         self.patch(tap, "DataDir", data_dir)

@@ -1,9 +1,12 @@
 """The data directory: for one process at a time, and for no other user."""
 
+import errno
+import fcntl
 import os
 import stat
 from pathlib import Path
 
+from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 
 from merlind.daemon.datadir import DataDir, DataDirUnusable
@@ -43,6 +46,31 @@ class DataDirTests(SynchronousTestCase):
         first.release()
         self.acquired()
 
+    def test_lock_deleted(self) -> None:
+        """A second process is refused even if the lock was deleted or replaced: the directory is locked, too (D12)."""
+        self.acquired()
+        lock = self.path / "lock"
+        lock.unlink()
+        for _ in range(2):  # the first attempt makes it anew
+            error = self.assertRaises(DataDirUnusable, DataDir(self.path).acquire)
+            self.assertEqual(str(error), f"{self.path.absolute()} is in use by another merlind")
+
+    def test_directories_that_cannot_be_locked(self) -> None:
+        """Where a file system locks no directories, the file is the lock, and the log says so."""
+        real = fcntl.flock
+
+        def flock(descriptor: int, operation: int) -> None:
+            if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+                raise OSError(errno.EBADF, "Bad file descriptor")
+            real(descriptor, operation)
+
+        self.patch(fcntl, "flock", flock)
+        with capturedLogs() as logs:
+            self.acquired()
+        line = f"{self.path.absolute()} itself can't be locked: Bad file descriptor"
+        self.assertEqual([formatEvent(event) for event in logs], [line])
+        self.assertRaises(DataDirUnusable, DataDir(self.path).acquire)
+
     def test_release(self) -> None:
         """Releasing works more than once, and without a lock."""
         data_dir = self.acquired()
@@ -51,6 +79,44 @@ class DataDirTests(SynchronousTestCase):
         data_dir.release()
         self.assertNotIn(str((self.path / "lock").resolve()), open_files())
         DataDir(self.path).release()
+
+    def test_open_to_others(self) -> None:
+        """A folder of ours that others can write to is closed to them, with a line; the spool, too (D15)."""
+        for name in (".", "spool"):
+            for mode, now in ((0o777, 0o755), (0o775, 0o755), (0o1777, 0o1755), (0o720, 0o700)):
+                folder = self.path / name
+                folder.mkdir(parents=True, exist_ok=True)
+                folder.chmod(mode)
+                with capturedLogs() as logs:
+                    self.acquired().release()
+                self.assertEqual(stat.S_IMODE(folder.stat().st_mode), now)
+                (line,) = [formatEvent(event) for event in logs]
+                self.assertEqual(
+                    line,
+                    f"{folder.absolute()} had mode {mode:04o}, so other users could write to it: now it has {now:04o}",
+                )
+        with capturedLogs() as logs:
+            self.acquired()
+        self.assertEqual(logs, [])
+
+    def test_of_another_owner(self) -> None:
+        """One that isn't ours is refused if everybody can write to it; if its group can, that is how we get in."""
+        self.patch(os, "geteuid", lambda: 12345)
+        for name, way in ((".", "chmod o-w it, or let --data-dir be a folder in it"), ("spool", "chmod o-w it")):
+            folder = self.path / name
+            folder.mkdir(parents=True, exist_ok=True)
+            for mode in (0o777, 0o1777):
+                folder.chmod(mode)
+                before = open_files()
+                line = str(self.assertRaises(DataDirUnusable, DataDir(self.path).acquire))
+                self.assertIn(f"can be written to by every user (mode {mode:04o}), and isn't ours: {way}", line)
+                self.assertNotIn("\n", line)
+                self.assertEqual(stat.S_IMODE(folder.stat().st_mode), mode)
+                self.assertEqual(open_files(), before)
+            folder.chmod(0o2775)
+        with capturedLogs() as logs:
+            self.acquired()
+        self.assertEqual(logs, [])
 
     def test_unusable(self) -> None:
         """A file in its place, or a lock that can't be opened, is named in one line."""
