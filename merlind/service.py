@@ -130,8 +130,9 @@ class MerlindService(Service):
         await gatherResults([clients, parts.scheduler.stop(STOP_GRACE)])
         await parts.agent.close().addTimeout(CLOSE_GRACE, self._reactor, onTimeoutCancel=_anyway)
         await parts.store.drained()
-        with suppress(StoreUnavailable, StoreBroken):
-            await parts.store.compact()
+        for upkeep in (parts.store.record_time, parts.store.compact):
+            with suppress(StoreUnavailable, StoreBroken):
+                await upkeep()
         # Callbacks of the last operations run before the database's thread is joined, which blocks.
         await deferLater(self._reactor, 0)
         parts.engine.close()

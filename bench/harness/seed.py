@@ -69,4 +69,5 @@ def _rows(ids: list[int], finished: int) -> Iterator[dict[str, Any]]:
             "attempts": 0,
             "result": number / 7 if ready else None,
             "finished": wall if ready else None,
+            "kept_since": 0.0 if ready else None,
         }

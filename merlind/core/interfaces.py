@@ -151,14 +151,17 @@ class TaskStore(Protocol):
     def oldest_unfinished(self) -> "Deferred[float | None]":
         """Fire with the smallest ``since`` of all unfinished tasks, in seconds of service time, or None."""
 
-    def expire(self, finished_before: float, limit: int) -> "Deferred[list[Task]]":
-        """Delete up to ``limit`` tasks that finished before a wall-clock time; fires with what they were."""
+    def expire(self, finished_by: float, limit: int) -> "Deferred[list[Task]]":
+        """Delete up to ``limit`` tasks that finished by a service time, the first ones first; fires with them."""
 
     def sweep_photos(self, task_ids: Sequence[int]) -> "Deferred[None]":
         """Delete those of the named photos whose task is finished or unknown."""
 
     def check(self) -> "Deferred[None]":
         """Find out whether tasks and photos can be written."""
+
+    def record_time(self) -> "Deferred[None]":
+        """Record the service time, so that the next run goes on from there."""
 
     def compact(self) -> "Deferred[None]":
         """Leave nothing of what was erased in a log or a journal."""

@@ -83,10 +83,10 @@ class OldestUnfinished(Operation):
 
 @dataclass(frozen=True, slots=True)
 class Expire(Operation):
-    """Delete the tasks that finished first, before a wall-clock time: a list of the Task that they were."""
+    """Delete the tasks that finished first, by a service time: a list of the Task that they were."""
 
     writes = True
-    finished_before: float
+    finished_by: float
     limit: int
 
 
@@ -101,5 +101,12 @@ class SweepPhotos(Operation):
 @dataclass(frozen=True, slots=True)
 class Check(Operation):
     """Write to the database and to the spool, and leave nothing: None."""
+
+    writes = True
+
+
+@dataclass(frozen=True, slots=True)
+class RecordTime(Operation):
+    """Record the service time, as every transaction does: None."""
 
     writes = True

@@ -87,9 +87,9 @@ class Store:
         """Fire with the smallest ``since`` of all unfinished tasks, or None."""
         return self._ask(operations.OldestUnfinished())
 
-    def expire(self, finished_before: float, limit: int) -> "Deferred[list[Task]]":
+    def expire(self, finished_by: float, limit: int) -> "Deferred[list[Task]]":
         """Delete the tasks that finished first; fires with what they were."""
-        return self._ask(operations.Expire(finished_before, limit))
+        return self._ask(operations.Expire(finished_by, limit))
 
     def sweep_photos(self, task_ids: Sequence[int]) -> "Deferred[None]":
         """Delete those of the named photos whose task is finished or unknown."""
@@ -98,6 +98,10 @@ class Store:
     def check(self) -> "Deferred[None]":
         """Find out whether tasks and photos can be written."""
         return self._ask(operations.Check())
+
+    def record_time(self) -> "Deferred[None]":
+        """Record the service time, so that the next run goes on from there."""
+        return self._ask(operations.RecordTime())
 
     def compact(self) -> "Deferred[None]":
         """Leave nothing of what was erased in a log or a journal."""

@@ -24,7 +24,10 @@ PHOTO_PAUSE = 0.02
 
 
 class Retention:
-    """Deletes finished tasks ``retention`` seconds after they finished: at start, and then from time to time."""
+    """Deletes finished tasks ``retention`` seconds after they finished: at start, and then from time to time.
+
+    The seconds are of service time: no step of the wall clock deletes anything before its time.
+    """
 
     _log = Logger()
 
@@ -72,7 +75,7 @@ class Retention:
             await self._pauses.wait(self._interval)
 
     async def _delete_expired(self) -> None:
-        before = self._clock.wall() - self._retention
+        before = self._clock.now() - self._retention
         deleted = 0
         while True:
             page = await self._store.expire(before, EXPIRE_PAGE)

@@ -58,6 +58,29 @@ class SteppingClockTest(ProcessCase):
         self.assert_no_traceback(merlind)
         self.figures(steps=4, polls_in_two_seconds_each=counts)
 
+    def test_results_outlive_a_wrong_clock(self) -> None:
+        """Neither a start with a clock 400 days ahead or behind nor a step in mid-run deletes a result (D13)."""
+        stamp = self.folder / "clock"
+        env = {
+            "LD_PRELOAD": library("libfaketimeMT.so.1"),
+            "FAKETIME_TIMESTAMP_FILE": str(stamp),
+            "FAKETIME_NO_CACHE": "1",
+            "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+            "DONT_FAKE_MONOTONIC": "1",
+        }
+        merlind = self.merlind("--retention=60", env=env)
+        tasks = []
+        for days in (-400, 0, 400, 0):
+            stamp.write_text(f"{days * 86400:+d}\n")
+            merlind.start()
+            tasks.append(post(merlind.port, str(days), png(), {"Prefer": "wait=30"}).json()["task"])
+            stamp.write_text(f"{400 * 86400:+d}\n")
+            time.sleep(7)  # a sweep comes each 6 s
+            self.assertEqual([merlind.get(task).code for task in tasks], [200] * len(tasks))
+            merlind.stop()
+        self.assert_no_traceback(merlind)
+        self.figures(starts=4, results_kept=len(tasks))
+
 
 class FewFilesTest(ProcessCase):
     """A limit of 64 open files, and more clients than that (D6)."""

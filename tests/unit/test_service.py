@@ -487,6 +487,14 @@ class StopTests(ServiceCase):
         self.assertIn("stopping", lines)
         self.assert_stopped()
 
+    def test_service_time_is_recorded(self) -> None:
+        """A stop records the service time, however long nothing was written: the next run goes on from there."""
+        self.start()
+        self.run_for(100)
+        self.stop()
+        self.assert_stopped()
+        self.assertEqual(database.service_time(self.folder / "tasks.sqlite"), 100.0)
+
     def test_requests_in_flight(self) -> None:
         """An upload in flight is completed and kept, a long poll gets its response, and new uploads are refused."""
         self.start()

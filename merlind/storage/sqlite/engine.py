@@ -53,6 +53,7 @@ class SqliteEngine:
             operations.Expire: self._expire,
             operations.SweepPhotos: self._sweep_photos,
             operations.Check: self._check,
+            operations.RecordTime: self._record_time,
         }
 
     def run(self, batch: Sequence[Operation], now: float) -> "Deferred[list[Any]]":
@@ -134,10 +135,13 @@ class SqliteEngine:
             # After some errors, such as a full disk, SQLite has rolled back by itself.
             if work.cursor.connection.in_transaction:
                 work.cursor.execute("ROLLBACK")
-            work.photos.after_rollback(lambda ids: statements.still_unfinished(work.cursor, ids))
+            work.photos.after_rollback(lambda ids: self._unfinished_among(work, ids))
         except sqlite3.Error as error:
             # The next start sweeps photos that belong to no task.
             self._log.warn("a transaction could not be undone: {error}", error=error)
+
+    def _unfinished_among(self, work: _Work, task_ids: list[int]) -> set[int]:
+        return {task_id for task_id, done in statements.are_finished(work.cursor, task_ids).items() if not done}
 
     def _move_log(self, connection: Any, mode: str) -> None:
         # Outside of any transaction, where SQLite wants it.
@@ -169,7 +173,7 @@ class SqliteEngine:
             tasks[key] = task  # for an equal one in the same batch
             work.photos.keep(submission.photo, task.id)
             results.append(Accepted(task, before))
-        statements.update(work.cursor, restarted)
+        statements.update(work.cursor, restarted, work.now)
         return results
 
     def _create(self, work: _Work, keyed: list[tuple[DedupKey, Submission]]) -> dict[DedupKey, Task]:
@@ -199,7 +203,7 @@ class SqliteEngine:
 
     def _save(self, work: _Work, saves: list[operations.Save]) -> list[bool]:
         tasks = [save.task for save in saves]
-        unknown = statements.update(work.cursor, tasks)
+        unknown = statements.update(work.cursor, tasks, work.now)
         work.photos.remove([task.id for task in tasks if task.finished and task.id not in unknown])
         return [task.id not in unknown for task in tasks]
 
@@ -232,16 +236,19 @@ class SqliteEngine:
     def _expire(self, work: _Work, expiries: list[operations.Expire]) -> list[list[Task]]:
         results = []
         for expire in expiries:
-            expired = statements.list_finished(work.cursor, expire.finished_before, expire.limit)
+            expired = statements.list_expired(work.cursor, expire.finished_by, expire.limit)
             statements.delete(work.cursor, [task.id for task in expired])
             results.append(expired)
         return results
 
     def _sweep_photos(self, work: _Work, sweeps: list[operations.SweepPhotos]) -> list[None]:
         task_ids = {task_id for sweep in sweeps for task_id in sweep.task_ids}
-        work.photos.remove(task_ids - statements.still_unfinished(work.cursor, list(task_ids)))
+        work.photos.remove(task_ids - self._unfinished_among(work, list(task_ids)))
         return [None] * len(sweeps)
 
     def _check(self, work: _Work, checks: list[operations.Check]) -> list[None]:
         self._spool.probe()
         return [None] * len(checks)
+
+    def _record_time(self, work: _Work, asked: list[operations.RecordTime]) -> list[None]:
+        return [None] * len(asked)  # the end of the transaction does it

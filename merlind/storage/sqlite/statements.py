@@ -25,13 +25,15 @@ _NAMES = (
 _CHANGING = _NAMES.index("state")
 _COLUMNS = ", ".join(_NAMES)
 _SETTINGS = ", ".join(f"{name} = new.column{number}" for number, name in enumerate(_NAMES[_CHANGING:], 2))
+_NEW_FINISHED = f"new.column{2 + _NAMES.index('finished') - _CHANGING}"
+_KEPT_SINCE = f"kept_since = CASE WHEN {_NEW_FINISHED} IS NOT NULL THEN coalesce(task.kept_since, ?) END"
 _THESE = "(SELECT value FROM json_each(?))"
 _GET = f"SELECT {_COLUMNS} FROM task WHERE id IN {_THESE}"
 _UNFINISHED = f"SELECT {_COLUMNS} FROM task WHERE finished IS NULL AND (due, id) > (?, ?) ORDER BY due, id LIMIT ?"
-_FINISHED = f"SELECT {_COLUMNS} FROM task WHERE finished IS NOT NULL AND finished <= ? ORDER BY finished LIMIT ?"
+_EXPIRED = f"SELECT {_COLUMNS} FROM task WHERE finished IS NOT NULL AND kept_since <= ? ORDER BY kept_since LIMIT ?"
 _OLDEST = "SELECT min(since) FROM task INDEXED BY task_due WHERE finished IS NULL"
 # By id: the index of unfinished tasks would have to be read as a whole.
-_STILL_UNFINISHED = f"SELECT id FROM task NOT INDEXED WHERE finished IS NULL AND id IN {_THESE}"
+_ARE_FINISHED = f"SELECT id, finished IS NOT NULL FROM task NOT INDEXED WHERE id IN {_THESE}"
 
 
 # Writing.
@@ -48,14 +50,17 @@ def insert(cursor: sqlite3.Cursor, tasks: Sequence[Task]) -> None:
     cursor.execute(f"INSERT INTO task ({_COLUMNS}) {_values(len(tasks), len(_NAMES))}", _flat(map(_row, tasks)))
 
 
-def update(cursor: sqlite3.Cursor, tasks: Iterable[Task]) -> set[int]:
-    """Record what can change of tasks; of one that comes twice, the last counts. Returns the ids of unknown tasks."""
+def update(cursor: sqlite3.Cursor, tasks: Iterable[Task], now: float) -> set[int]:
+    """Record what can change of tasks; of one that comes twice, the last counts. Returns the ids of unknown tasks.
+
+    A task that is finished now, at ``now`` (service time), is kept from then on.
+    """
     unknown: set[int] = set()
     for some in portions(list({task.id: task for task in tasks}.values())):
         new = _values(len(some), 1 + len(_NAMES) - _CHANGING)
         cursor.execute(
-            f"UPDATE task SET {_SETTINGS} FROM ({new}) AS new WHERE task.id = new.column1",
-            _flat((task.id, *_row(task)[_CHANGING:]) for task in some),
+            f"UPDATE task SET {_SETTINGS}, {_KEPT_SINCE} FROM ({new}) AS new WHERE task.id = new.column1",
+            [now, *_flat((task.id, *_row(task)[_CHANGING:]) for task in some)],
         )
         if cursor.rowcount < len(some):
             ids = [task.id for task in some]
@@ -102,9 +107,9 @@ def list_unfinished(cursor: sqlite3.Cursor, after: Cursor, limit: int) -> list[T
     return [_task(row) for row in cursor.execute(_UNFINISHED, (*after, limit)).fetchall()]
 
 
-def list_finished(cursor: sqlite3.Cursor, before: float, limit: int) -> list[Task]:
-    """Return the tasks that finished first, of those that finished by a wall-clock time."""
-    return [_task(row) for row in cursor.execute(_FINISHED, (before, limit)).fetchall()]
+def list_expired(cursor: sqlite3.Cursor, kept_since: float, limit: int) -> list[Task]:
+    """Return the tasks that finished first, of those that finished by a service time."""
+    return [_task(row) for row in cursor.execute(_EXPIRED, (kept_since, limit)).fetchall()]
 
 
 def oldest_unfinished(cursor: sqlite3.Cursor) -> float | None:
@@ -113,9 +118,10 @@ def oldest_unfinished(cursor: sqlite3.Cursor) -> float | None:
     return since
 
 
-def still_unfinished(cursor: sqlite3.Cursor, task_ids: list[int]) -> set[int]:
-    """Return those of the ids whose task is there and unfinished."""
-    return {row[0] for row in cursor.execute(_STILL_UNFINISHED, (json.dumps(task_ids),)).fetchall()}
+def are_finished(cursor: sqlite3.Cursor, task_ids: list[int]) -> dict[int, bool]:
+    """Return whether they are finished, of the ids whose task is there."""
+    rows = cursor.execute(_ARE_FINISHED, (json.dumps(task_ids),)).fetchall()
+    return {task_id: bool(finished) for task_id, finished in rows}
 
 
 def count(cursor: sqlite3.Cursor) -> TaskCounts:
@@ -127,7 +133,7 @@ def count(cursor: sqlite3.Cursor) -> TaskCounts:
     ).fetchone()
     finished, ready = cursor.execute(
         f"SELECT count(*), count(*) FILTER (WHERE state = '{State.READY}') "
-        "FROM task INDEXED BY task_finished WHERE finished IS NOT NULL"
+        "FROM task INDEXED BY task_kept WHERE finished IS NOT NULL"
     ).fetchone()
     by_state = {
         State.UPLOAD.value: uploads,

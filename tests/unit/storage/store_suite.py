@@ -336,8 +336,12 @@ class DeleteSuite(StoreHarness):
         self.assertEqual(self.files(), [])
 
     def test_expire(self) -> None:
-        """What finished before a time is deleted, the oldest first, and told."""
-        tasks = [self.save(ready(task, wall=100.0 - task.id)) for task in self.accept_many(4)]
+        """What finished by a service time is deleted, the oldest first, and told; the wall clock doesn't matter."""
+        tasks = self.accept_many(4)
+        for task in reversed(tasks):
+            self.time = 100.0 - task.id
+            self.save(ready(task, wall=EPOCH + task.id))
+        tasks = [ready(task, wall=EPOCH + task.id) for task in tasks]
         unfinished = self.accept(photo=b"new")
         self.assertEqual(self.result(self.store.expire(95.5, 9)), [])
         self.assertEqual(self.result(self.store.expire(98.0, 2)), [tasks[3], tasks[2]])
@@ -348,7 +352,8 @@ class DeleteSuite(StoreHarness):
 
     def test_expire_includes_the_time_itself(self) -> None:
         """A task that finished just then goes, too."""
-        task = self.save(ready(self.accept(), wall=50.0))
+        self.time = 50.0
+        task = self.save(ready(self.accept()))
         self.assertEqual(self.result(self.store.expire(50.0, 9)), [task])
 
     def test_sweep(self) -> None:
@@ -420,6 +425,12 @@ class UpkeepSuite(StoreHarness):
         self.assertEqual((self.commits() - before, self.files()), (1, []))
         self.patch(os, "write", failing(errno.EROFS))
         self.assertEqual(self.reason(self.store.check(), StoreUnavailable), "Read-only file system")
+
+    def test_record_time(self) -> None:
+        """It is a transaction of its own."""
+        before = self.commits()
+        self.assertIsNone(self.result(self.store.record_time()))
+        self.assertEqual(self.commits() - before, 1)
 
     def test_compact(self) -> None:
         """Nothing erased stays in any file, and what wasn't is still there."""

@@ -19,6 +19,7 @@ from merlind.storage.operations import (
     Get,
     OldestUnfinished,
     Operation,
+    RecordTime,
     Save,
     SweepPhotos,
     Unfinished,
@@ -146,6 +147,7 @@ class OperationTests(StoreCase):
             (store.expire(1.5, 3), Expire(1.5, 3)),
             (store.sweep_photos([1, 2]), SweepPhotos([1, 2])),
             (store.check(), Check()),
+            (store.record_time(), RecordTime()),
         ]
         self.engine.finish_all()
         for d, operation in asked:
@@ -170,8 +172,8 @@ class OperationTests(StoreCase):
     def test_kinds(self) -> None:
         """Which operations write, and which come first."""
         others: tuple[type[Operation], ...]
-        writes, others = (Delete, Expire, SweepPhotos, Check), (Get, Unfinished, Count, OldestUnfinished)
-        self.assertTrue(all(kind.writes for kind in (Save, Accept, *writes)))
+        writes, others = (Delete, Expire, SweepPhotos, Check, RecordTime), (Get, Unfinished, Count, OldestUnfinished)
+        self.assertTrue(Save.writes and Accept.writes and all(kind.writes for kind in writes))
         self.assertFalse(any(kind.writes for kind in others))
         self.assertTrue(Save.rank < Accept.rank < Delete.rank)
         self.assertEqual({kind.rank for kind in (*writes, *others)}, {Delete.rank})

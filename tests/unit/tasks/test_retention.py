@@ -49,6 +49,10 @@ class RetentionCase(SynchronousTestCase):
         self.core.reactor.settle()
         return tasks
 
+    def serve(self, seconds: float) -> None:
+        """Let service time pass, without a timer."""
+        self.core.reactor.rightNow += seconds
+
     def there(self, tasks: list[Task]) -> list[bool]:
         return [self.core.stored(task.id) is not None for task in tasks]
 
@@ -71,17 +75,40 @@ class ExpiryTests(RetentionCase):
         self.assertEqual(self.core.counts.by_state["ready"], 0)
 
     def test_wall_clock(self) -> None:
-        """Results that expired by the wall clock while merlind was off are deleted at the start."""
+        """A wall clock that is wrong, at a start or in the middle, deletes nothing, ahead or behind (D13)."""
         tasks = self.finished(2)
-        self.core.epoch += 31 * DAY
-        self.start()
+        for step in (400 * DAY, -800 * DAY, 400 * DAY):
+            self.core.epoch += step
+            self.core.restart()
+            self.start(1000.0)
+            self.core.reactor.run_for(101)
+            self.core.epoch += step
+            self.core.reactor.run_for(101)
+            self.core.epoch -= step
+            self.assertEqual(self.there(tasks), [True, True])
+            self.retention.stop()
+        self.start(1000.0)
+        self.core.reactor.run_for(500)
         self.assertEqual(self.there(tasks), [False, False])
+
+    def test_time_switched_off(self) -> None:
+        """Only the time in which merlind runs counts: a long time switched off deletes nothing."""
+        tasks = self.finished(1)
+        self.serve(600.0)
+        self.core.now(self.core.store.record_time())
+        self.serve(50 * DAY)  # of which the next run knows nothing
+        self.core.restart()
+        self.start(1000.0)
+        self.assertEqual(self.there(tasks), [True])
+        self.core.reactor.run_for(500)
+        self.assertEqual(self.there(tasks), [False])
 
     def test_unfinished_stay(self) -> None:
         """An unfinished task doesn't expire, however old it is."""
         self.core.upstream.script = lambda request: None
         task = self.core.submit()
         self.core.epoch += 1000 * DAY
+        self.serve(1000 * DAY)
         self.start()
         self.assertEqual(self.there([task]), [True])
 
@@ -89,7 +116,7 @@ class ExpiryTests(RetentionCase):
         """A sweep logs how many results it deleted, and afterwards their names are in no file."""
         self.core.submit(name="Rumpelstilzchen")
         self.core.settle()
-        self.core.epoch += 31 * DAY
+        self.serve(31 * DAY)
         self.assertNotEqual(self.core.remains(b"Rumpelstilzchen"), [])
         with capturedLogs() as logs:
             self.start()
@@ -108,10 +135,10 @@ class ExpiryTests(RetentionCase):
         """Results are deleted page by page, and the write-ahead log is compacted once."""
         self.patch(retention_module, "EXPIRE_PAGE", 3)
         tasks = self.finished(8)
-        self.core.epoch += 31 * DAY
+        self.serve(31 * DAY)
         self.start()
         self.assertEqual(self.there(tasks), [False] * 8)
-        pages = [sql for sql in self.core.watch.statements if "FROM task WHERE finished IS NOT NULL AND" in sql]
+        pages = [sql for sql in self.core.watch.statements if "ORDER BY kept_since" in sql]
         self.assertEqual(len(pages), 3)
         self.assertEqual(self.core.watch.count("PRAGMA wal_checkpoint(TRUNCATE)"), 1)
 
@@ -120,7 +147,7 @@ class ExpiryTests(RetentionCase):
         first = self.finished(2)
         self.core.reactor.run_for(100)
         (last,) = self.finished(3)[2:]
-        self.core.epoch += 1000.0 - 50.0
+        self.serve(1000.0 - 50.0)
         self.start(1000.0)
         self.assertEqual(self.there([*first, last]), [False, False, True])
         self.assertEqual([self.core.results.peek(task.id) is None for task in (*first, last)], [True, True, False])
@@ -138,7 +165,7 @@ class ExpiryTests(RetentionCase):
     def test_store_unavailable(self) -> None:
         """A sweep that finds the store unavailable says so, and the next one catches up."""
         tasks = self.finished(1)
-        self.core.epoch += 31 * DAY
+        self.serve(31 * DAY)
         self.core.watch.fault = fail_on("BEGIN", sqlite_error("SQLITE_FULL", "full"))
         with capturedLogs() as logs:
             self.start(photos=[1])
@@ -150,7 +177,7 @@ class ExpiryTests(RetentionCase):
     def test_compaction_fails(self) -> None:
         """A failed compaction doesn't end the sweeps."""
         self.finished(1)
-        self.core.epoch += 31 * DAY
+        self.serve(31 * DAY)
         self.core.watch.fault = fail_on("PRAGMA wal_checkpoint", sqlite_error("SQLITE_BUSY", "locked"))
         self.start()
         self.assertEqual(len(self.core.reactor.getDelayedCalls()), 1)
@@ -171,14 +198,14 @@ class StopTests(RetentionCase):
         self.patch(retention_module, "EXPIRE_PAGE", 1)
         self.patch(retention_module, "PHOTO_PAGE", 1)
         tasks = self.finished(3)
-        self.core.epoch += 31 * DAY
+        self.serve(31 * DAY)
         self.patch(self.core.spool, "stored", lambda: iter([101, 102, 103]))
         self.make().start()
         self.retention.stop()
         self.core.settle()
         self.assertEqual(sum(self.there(tasks)), 2)
         self.assertEqual(self.core.reactor.getDelayedCalls(), [])
-        self.assertEqual(self.core.watch.count("SELECT id FROM task NOT INDEXED"), 1)
+        self.assertEqual(self.core.watch.count("SELECT id, finished IS NOT NULL"), 1)
 
 
 class PhotoTests(RetentionCase):

@@ -98,6 +98,26 @@ class MigrationCase(SynchronousTestCase):
         return sorted(os.listdir(self.data))
 
 
+class VersionTests(MigrationCase):
+    """What the upgrades that there were do to a database of version 1."""
+
+    def upgrade_to(self, version: int) -> None:
+        for number in range(2, version + 1):
+            self.write(number, (SCHEMA / f"{number}.sql").read_text("utf-8"))
+        self.prepare()
+
+    def test_retention_begins_anew(self) -> None:
+        """In version 3, what was finished is kept from the upgrade on; the rest has no such time yet."""
+        for task_id, state, result, finished in ((8, "'ready'", "0.5", "1e9"), (9, "'failed'", "NULL", "2e9")):
+            self.execute(
+                f"INSERT INTO task VALUES ({task_id}, 'me', 'Otto', x'0{task_id}', 9, 'image/png', {state}, 1.5, 2.5, "
+                f"NULL, 3, NULL, {result}, NULL, NULL, {finished})"
+            )
+        self.upgrade_to(3)
+        rows = self.execute("SELECT id, finished, kept_since FROM task ORDER BY id")
+        self.assertEqual(rows, [(7, None, None), (8, 1e9, 42.5), (9, 2e9, 42.5)])
+
+
 class UpgradeTests(MigrationCase):
     """An upgrade that works."""
 

@@ -67,7 +67,7 @@ class WriteTests(StatementCase):
         tasks = self.insert(MANY)
         changed = [replace(task, attempts=task.id, last_error=f"{task.id}") for task in tasks[1:]]
         other = replace(changed[0], name="x", user="x", photo=tasks[0].photo, attempts=77)
-        statements.update(self.cursor, [*changed, numbered(999), other])
+        statements.update(self.cursor, [*changed, numbered(999), other], 0.0)
         self.assertEqual(self.get(1), tasks[0])
         self.assertEqual(self.get(2), replace(changed[0], attempts=77))
         found = statements.get(self.cursor, list(range(3, 999)))
@@ -77,18 +77,30 @@ class WriteTests(StatementCase):
     def test_update_returns_the_unknown(self) -> None:
         """Tasks that aren't there are told, in whichever of the statements they are; it costs a query only then."""
         tasks = self.insert(MANY)
-        self.assertEqual(statements.update(self.cursor, tasks), set())
+        self.assertEqual(statements.update(self.cursor, tasks, 0.0), set())
         self.assertEqual([sql.split()[0] for sql in self.executed], ["UPDATE"] * 3)
         statements.delete(self.cursor, [2, MANY])
         self.executed.clear()
-        self.assertEqual(statements.update(self.cursor, [*tasks, numbered(999)]), {2, MANY, 999})
-        self.assertEqual(statements.update(self.cursor, []), set())
+        self.assertEqual(statements.update(self.cursor, [*tasks, numbered(999)], 0.0), {2, MANY, 999})
+        self.assertEqual(statements.update(self.cursor, [], 0.0), set())
         self.assertEqual([sql.split()[0] for sql in self.executed], ["UPDATE", "SELECT", "UPDATE", "UPDATE", "SELECT"])
+
+    def kept_since(self, task_id: int) -> float | None:
+        return self.connection.execute("SELECT kept_since FROM task WHERE id = ?", (task_id,)).fetchone()[0]
+
+    def test_kept_since_it_finished(self) -> None:
+        """The service time at which a task finishes is recorded once, and forgotten if it starts anew."""
+        task, other = self.insert(2)
+        ready = replace(task, state=State.READY, result=0.5, finished_at=EPOCH)
+        for state, now, kept_since in ((task, 5.0, None), (ready, 6.0, 6.0), (ready, 7.0, 6.0), (task, 8.0, None)):
+            statements.update(self.cursor, [state, other], now)
+            self.assertEqual((self.kept_since(1), self.kept_since(2)), (kept_since, None))
+        self.assertEqual(self.get(1), task)
 
     def test_update_by_id(self) -> None:
         """No update reads all tasks."""
         (task,) = self.insert(1)
-        statements.update(self.cursor, [task])
+        statements.update(self.cursor, [task], 0.0)
         self.assertIn("SEARCH task USING INTEGER PRIMARY KEY", self.plan())
         self.assertNotIn("SCAN task", self.plan())
 
@@ -96,7 +108,7 @@ class WriteTests(StatementCase):
         """Numbers are kept to their last bit."""
         (task,) = self.insert(1)
         exact = replace(task, since=0.1 + 0.2, due=EPOCH + 1e-6, attempts=2**40)
-        statements.update(self.cursor, [exact])
+        statements.update(self.cursor, [exact], 0.0)
         self.assertEqual(self.get(1), exact)
 
     def test_delete(self) -> None:
@@ -129,10 +141,22 @@ class ReadTests(StatementCase):
         self.assertEqual(found, dict(zip(keys, tasks, strict=True)))
         self.assertIn("USING INDEX task_same (sha256=? AND user=? AND name=?)", self.plan())
 
-    def test_still_unfinished(self) -> None:
-        """Of these ids, those whose task is there and unfinished; no other task is read."""
-        tasks = self.insert(3)
-        statements.update(self.cursor, [replace(tasks[1], state=State.READY, result=0.5, finished_at=1.0)])
+    def test_expired(self) -> None:
+        """Finished tasks come in the order in which they finished, by an index, whatever their wall-clock time."""
+        tasks = [
+            replace(task, state=State.READY, result=0.5, finished_at=EPOCH - task.id * 1e6) for task in self.insert(4)
+        ]
+        for task in tasks[:3]:
+            statements.update(self.cursor, [task], 10.0 * task.id)
         self.executed.clear()
-        self.assertEqual(statements.still_unfinished(self.cursor, [1, 2, 3, 999]), {1, 3})
+        self.assertEqual(statements.list_expired(self.cursor, 20.0, 9), tasks[:2])
+        self.assertEqual(statements.list_expired(self.cursor, 30.0, 1), tasks[:1])
+        self.assertIn("USING INDEX task_kept (kept_since<?)", self.plan())
+
+    def test_are_finished(self) -> None:
+        """Of these ids, those whose task is there, and whether it is finished; no other task is read."""
+        tasks = self.insert(3)
+        statements.update(self.cursor, [replace(tasks[1], state=State.READY, result=0.5, finished_at=1.0)], 0.0)
+        self.executed.clear()
+        self.assertEqual(statements.are_finished(self.cursor, [1, 2, 3, 999]), {1: False, 2: True, 3: False})
         self.assertIn("SEARCH task USING INTEGER PRIMARY KEY", self.plan())
