@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import IO
 
+from twisted.logger import Logger
+
 from merlind.core.interfaces import PhotoMissing, StagedPhoto
 from merlind.core.task import MAX_TASK_ID, Task
 from merlind.storage.photos.flush import fsync_path, sync_file_system
@@ -29,26 +31,41 @@ class Spool:
     lies on (flush.trusted_syncfs); without it, every file is flushed by itself.
     """
 
+    _log = Logger()
+
     def __init__(self, folder: Path, sync_all: Callable[[int], None] | None = None) -> None:
         # Strings from here on: for every photo, pathlib would take longer than the system call.
         self._folder = str(folder)
         self._incoming = str(folder / "incoming")
+        self._taken: frozenset[str] = frozenset()
         self._sync_all = sync_all
         self._numbers = itertools.count(1)
 
     def prepare(self) -> None:
-        """Make the folders, and delete what was still being received when the last run ended. Raises OSError."""
+        """Make the folders, and delete what was still being received when the last run ended.
+
+        What can't be deleted there, such as a folder, isn't ours: it stays. Raises OSError.
+        """
         # One by one: makedirs gives its mode to the last folder alone.
         for folder in (self._folder, self._incoming):
             os.makedirs(folder, mode=0o700, exist_ok=True)
-        for leftover in os.scandir(self._incoming):
-            os.unlink(leftover)
+        self._taken = frozenset(entry.name for entry in os.scandir(self._incoming) if not self._deleted(entry))
         for folder in (self._incoming, self._folder, os.path.dirname(self._folder)):
             fsync_path(folder)
 
+    def _deleted(self, leftover: "os.DirEntry[str]") -> bool:
+        try:
+            os.unlink(leftover)
+        except (IsADirectoryError, PermissionError) as error:
+            self._log.warn("{path} is not merlind's, and stays: {why}", path=leftover.path, why=error.strerror)
+            return False
+        return True
+
     def stage(self, in_memory: bool = False) -> SpooledPhoto:
         """Begin to receive a photo: into memory, up to MAX_IN_MEMORY bytes, or into a file from the first byte."""
-        return SpooledPhoto(f"{self._incoming}/{next(self._numbers)}.part", MAX_IN_MEMORY if in_memory else 0)
+        names = (f"{number}.part" for number in self._numbers)
+        name = next(name for name in names if name not in self._taken)
+        return SpooledPhoto(f"{self._incoming}/{name}", MAX_IN_MEMORY if in_memory else 0)
 
     def open(self, task: Task) -> IO[bytes]:
         """Open a task's photo, unbuffered, for its owner to close.

@@ -8,6 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from twisted.logger import capturedLogs, formatEvent
+
 from merlind.core.interfaces import PhotoMissing
 from merlind.core.task import MAX_TASK_ID, Photo
 from merlind.storage.photos.spool import Spool
@@ -36,6 +38,24 @@ class PrepareTests(SpoolCase):
         self.assertEqual(self.files(), ["7", "incoming/2.part", "incoming/3.part"])
         self.make()
         self.assertEqual(self.files(), ["7"])
+
+    def test_what_is_not_ours_stays(self) -> None:
+        """What can't be deleted, such as a folder, stays in incoming/ with a line; no upload gets its name (D15)."""
+        odd = self.folder / "incoming" / "1.part"
+        odd.mkdir()
+        (odd / "inside").write_bytes(b"")
+        (self.folder / "incoming" / "2.part").write_bytes(b"half")
+        with capturedLogs() as logs:
+            self.spool = self.make()
+        line = f"{odd} is not merlind's, and stays: Is a directory"
+        self.assertEqual([formatEvent(event) for event in logs], [line])
+        self.assertEqual(self.files(), ["incoming/1.part/inside"])
+        self.committed(7)
+        self.assertEqual(self.files(), ["7", "incoming/1.part/inside"])
+        self.patch(os, "unlink", failing(errno.EPERM))
+        self.staged()
+        self.make()
+        self.assertEqual(self.files(), ["7", "incoming/1.part/inside", "incoming/3.part"])
 
     def test_durable(self) -> None:
         """The folders themselves are flushed, and their parent."""
