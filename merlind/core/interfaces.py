@@ -103,6 +103,14 @@ class TaskCounts:
     photo_bytes: int
 
 
+@dataclass(frozen=True, slots=True)
+class SetAside:
+    """How many photos of unknown tasks were set aside, and their bytes together."""
+
+    photos: int
+    size: int
+
+
 class ServiceTime(Protocol):
     """The two clocks: service time, which counts only while merlind runs, and the wall clock."""
 
@@ -154,8 +162,11 @@ class TaskStore(Protocol):
     def expire(self, finished_by: float, limit: int) -> "Deferred[list[Task]]":
         """Delete up to ``limit`` tasks that finished by a service time, the first ones first; fires with them."""
 
-    def sweep_photos(self, task_ids: Sequence[int]) -> "Deferred[None]":
-        """Delete those of the named photos whose task is finished or unknown."""
+    def expire_lost(self, set_aside_by: float) -> "Deferred[int]":
+        """Delete the lost photos that were set aside by a service time; fires with how many they were."""
+
+    def sweep_photos(self, task_ids: Sequence[int]) -> "Deferred[SetAside]":
+        """Delete those of the named photos whose task is finished, and set aside those of unknown tasks."""
 
     def check(self) -> "Deferred[None]":
         """Find out whether tasks and photos can be written."""

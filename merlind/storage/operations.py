@@ -91,8 +91,16 @@ class Expire(Operation):
 
 
 @dataclass(frozen=True, slots=True)
+class ExpireLost(Operation):
+    """Delete the lost photos that were set aside by a service time: how many they were."""
+
+    writes = False  # to no row
+    set_aside_by: float
+
+
+@dataclass(frozen=True, slots=True)
 class SweepPhotos(Operation):
-    """Delete those photos whose task is finished or unknown: None."""
+    """Delete those photos whose task is finished, and set aside those of unknown tasks: a SetAside."""
 
     writes = True
     task_ids: Sequence[int]

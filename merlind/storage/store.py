@@ -11,7 +11,7 @@ from twisted.internet.defer import Deferred, fail
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from merlind.core.interfaces import Accepted, Cursor, StagedPhoto, StoreBroken, Submission, TaskCounts
+from merlind.core.interfaces import Accepted, Cursor, SetAside, StagedPhoto, StoreBroken, Submission, TaskCounts
 from merlind.core.task import Task
 from merlind.storage import operations
 from merlind.storage.engine import Engine
@@ -91,8 +91,12 @@ class Store:
         """Delete the tasks that finished first; fires with what they were."""
         return self._ask(operations.Expire(finished_by, limit))
 
-    def sweep_photos(self, task_ids: Sequence[int]) -> "Deferred[None]":
-        """Delete those of the named photos whose task is finished or unknown."""
+    def expire_lost(self, set_aside_by: float) -> "Deferred[int]":
+        """Delete lost photos; fires with how many."""
+        return self._ask(operations.ExpireLost(set_aside_by))
+
+    def sweep_photos(self, task_ids: Sequence[int]) -> "Deferred[SetAside]":
+        """Delete those of the named photos whose task is finished, and set aside those of unknown tasks."""
         return self._ask(operations.SweepPhotos(task_ids))
 
     def check(self) -> "Deferred[None]":

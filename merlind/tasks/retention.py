@@ -1,4 +1,4 @@
-"""Deletes expired results, and photos that no unfinished task needs."""
+"""Deletes expired results, and photos that no unfinished task needs; sets aside those of unknown tasks."""
 
 from collections.abc import Iterator
 from itertools import islice
@@ -21,6 +21,12 @@ PHOTO_PAGE = 250
 
 PHOTO_PAUSE = 0.02
 """Seconds between two of those, so that clients are answered first."""
+
+_SET_ASIDE = (
+    "{photos} photos ({size} bytes) belong to no task in the database: moved to lost/ in the data directory, and kept "
+    "there for {retention} s. A crash may leave a few, of requests that got no response; more of them mean that the "
+    "database, or its log, was lost or is an older copy: restore it, and move the photos back"
+)
 
 
 class Retention:
@@ -58,13 +64,19 @@ class Retention:
         self._pauses.stop()
 
     async def _sweep_photos(self, stored: Iterator[int]) -> None:
-        """Delete the photos whose task is finished or unknown; one that is sent meanwhile has its task by now."""
+        """Delete the photos of finished tasks, set aside those of unknown ones; new photos have their task by now."""
+        photos = size = 0
         try:
             while page := list(islice(stored, PHOTO_PAGE)):
-                await self._store.sweep_photos(page)
+                aside = await self._store.sweep_photos(page)
+                photos += aside.photos
+                size += aside.size
                 await self._pauses.wait(PHOTO_PAUSE)
         except (StoreUnavailable, StoreBroken, OSError) as error:
             self._log.warn("sweeping photos failed: {why}", why=getattr(error, "strerror", None) or str(error))
+        finally:
+            if photos:
+                self._log.warn(_SET_ASIDE, photos=photos, size=size, retention=self._retention)
 
     async def _sweep_results(self) -> None:
         while True:
@@ -76,6 +88,8 @@ class Retention:
 
     async def _delete_expired(self) -> None:
         before = self._clock.now() - self._retention
+        if lost := await self._store.expire_lost(before):
+            self._log.info("{count} lost photos deleted, whose tasks were unknown for the retention", count=lost)
         deleted = 0
         while True:
             page = await self._store.expire(before, EXPIRE_PAGE)

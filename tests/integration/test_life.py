@@ -97,7 +97,7 @@ class KillTest(ProcessCase):
         self.figures(kills=kills, requests_tried=load.tried, acknowledged=len(ledger.promises), losses=0)
 
     def test_restart_removes_orphaned_photos(self) -> None:
-        """A start removes what is left of an unfinished upload, and a photo that belongs to no task."""
+        """A start removes what is left of an upload, and sets aside a photo that belongs to no task (D12)."""
         merlind = self.merlind().start()
         sent = form("Bob", png(600))
         with socket.create_connection(("127.0.0.1", merlind.port)) as client:
@@ -109,6 +109,10 @@ class KillTest(ProcessCase):
         self.assertEqual(len(merlind.spooled()), 2)
         merlind.start()
         until(lambda: merlind.spooled() == [], "the orphans to be removed")
+        (lost,) = (merlind.data / "lost").iterdir()
+        self.assertRegex(lost.name, r"^4711\.\d+$")
+        self.assertEqual(lost.read_bytes(), jpeg())
+        until(lambda: "1 photos (" in merlind.log(), "the line about it")
 
 
 class ManyTasksTest(ProcessCase):

@@ -1,11 +1,15 @@
 """The folder of photos. A committed one is named by its task's id; ``incoming/`` holds what is still being received.
 
-A name in ``incoming/`` means nothing after a restart. Knows no HTTP and no database.
+A name in ``incoming/`` means nothing after a restart. Photos of unknown tasks are set aside in ``lost/``, beside this
+folder. Knows no HTTP and no database.
 """
 
 import errno
 import itertools
+import math
 import os
+import re
+import shutil
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import IO
@@ -23,6 +27,9 @@ _SHORTAGES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 _FLUSH_EACH = 2
 """The most photos of a commit that are flushed file by file; more are flushed with their whole file system."""
 
+_LOST = re.compile(r"[0-9]+\.([0-9]{1,18})(\.part)?")
+"""A name in ``lost/``: the task's id, and the service time at which the photo was set aside, in whole seconds."""
+
 
 class Spool:
     """A PhotoStore (core.interfaces) in a folder: mode 0700, files 0600.
@@ -37,6 +44,7 @@ class Spool:
         # Strings from here on: for every photo, pathlib would take longer than the system call.
         self._folder = str(folder)
         self._incoming = str(folder / "incoming")
+        self._lost = str(folder.with_name("lost"))
         self._taken: frozenset[str] = frozenset()
         self._sync_all = sync_all
         self._numbers = itertools.count(1)
@@ -130,3 +138,40 @@ class Spool:
     def remove(self, task_id: int) -> None:
         """Delete the photo of a task, if it is there. Raises OSError."""
         remove(self.path(task_id))
+
+    def set_aside(self, task_id: int, now: float) -> int:
+        """Move the photo of a task that nobody knows into ``lost/``, at a service time; returns its bytes.
+
+        Raises OSError, FileNotFoundError if there is none.
+        """
+        path, lost = self.path(task_id), f"{self._lost}/{task_id}.{math.ceil(now)}"
+        size = os.stat(path).st_size
+        os.makedirs(self._lost, mode=0o700, exist_ok=True)
+        try:
+            os.rename(path, lost)
+        except OSError as error:
+            if error.errno != errno.EXDEV:
+                raise
+            _move_to_another_disk(path, lost)
+        return size
+
+    def expire_lost(self, set_aside_by: float) -> int:
+        """Delete the photos that were set aside by a service time; returns how many. Raises OSError."""
+        try:
+            names = os.listdir(self._lost)
+        except FileNotFoundError:
+            return 0
+        expired = [name for name in names if (found := _LOST.fullmatch(name)) and int(found[1]) <= set_aside_by]
+        for name in expired:
+            os.unlink(f"{self._lost}/{name}")
+        return len(expired)
+
+
+def _move_to_another_disk(path: str, target: str) -> None:
+    """Move a file to another file system, such that it is always whole on one of them. Raises OSError."""
+    part = f"{target}.part"
+    shutil.copyfile(path, part)
+    fsync_path(part)
+    os.rename(part, target)
+    fsync_path(os.path.dirname(target))
+    os.unlink(path)

@@ -11,7 +11,7 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from merlind.core.interfaces import Accepted, DedupKey, StoreBroken, StoreUnavailable, Submission
+from merlind.core.interfaces import Accepted, DedupKey, SetAside, StoreBroken, StoreUnavailable, Submission
 from merlind.core.task import Photo, State, Task, restart
 from merlind.storage import operations
 from merlind.storage.operations import Operation
@@ -51,6 +51,7 @@ class SqliteEngine:
             operations.Count: self._count,
             operations.OldestUnfinished: self._oldest_unfinished,
             operations.Expire: self._expire,
+            operations.ExpireLost: self._expire_lost,
             operations.SweepPhotos: self._sweep_photos,
             operations.Check: self._check,
             operations.RecordTime: self._record_time,
@@ -241,10 +242,25 @@ class SqliteEngine:
             results.append(expired)
         return results
 
-    def _sweep_photos(self, work: _Work, sweeps: list[operations.SweepPhotos]) -> list[None]:
-        task_ids = {task_id for sweep in sweeps for task_id in sweep.task_ids}
-        work.photos.remove(task_ids - self._unfinished_among(work, list(task_ids)))
-        return [None] * len(sweeps)
+    def _expire_lost(self, work: _Work, expiries: list[operations.ExpireLost]) -> list[int]:
+        return [self._spool.expire_lost(expire.set_aside_by) for expire in expiries]
+
+    def _sweep_photos(self, work: _Work, sweeps: list[operations.SweepPhotos]) -> list[SetAside]:
+        return [self._sweep(work, list(sweep.task_ids)) for sweep in sweeps]
+
+    def _sweep(self, work: _Work, task_ids: list[int]) -> SetAside:
+        finished = statements.are_finished(work.cursor, task_ids)
+        work.photos.remove([task_id for task_id in task_ids if finished.get(task_id)])
+        sizes = []
+        for task_id in task_ids:
+            if task_id not in finished:
+                try:
+                    sizes.append(self._spool.set_aside(task_id, work.now))
+                except FileNotFoundError:
+                    continue
+                except OSError as error:
+                    self._log.warn("a photo of no task stays in the spool: {error}", error=error.strerror)
+        return SetAside(len(sizes), sum(sizes))
 
     def _check(self, work: _Work, checks: list[operations.Check]) -> list[None]:
         self._spool.probe()

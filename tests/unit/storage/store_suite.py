@@ -18,7 +18,7 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
-from merlind.core.interfaces import Accepted, StoreBroken, StoreUnavailable, Submission, TaskCounts
+from merlind.core.interfaces import Accepted, SetAside, StoreBroken, StoreUnavailable, Submission, TaskCounts
 from merlind.core.outcome import Pending, Scored, Source, TaskError, TransientError
 from merlind.core.task import Photo, Policy, State, Task, advance, fail
 from merlind.storage.photos.spool import Spool
@@ -357,13 +357,25 @@ class DeleteSuite(StoreHarness):
         self.assertEqual(self.result(self.store.expire(50.0, 9)), [task])
 
     def test_sweep(self) -> None:
-        """Photos of finished and unknown tasks go, those of the others stay."""
+        """Photos of finished tasks go, those of unknown ones are set aside and told, and those of the others stay."""
         finished = self.save(ready(self.accept(photo=b"a")))
         unfinished = self.accept(photo=b"b")
         for task_id in (finished.id, 99):
             Path(self.spool.path(task_id)).write_bytes(b"stray")
-        self.assertIsNone(self.result(self.store.sweep_photos([finished.id, unfinished.id, 99, 100])))
-        self.assertEqual(self.files(), [str(unfinished.id)])
+        self.time = 7.0
+        swept = self.result(self.store.sweep_photos([finished.id, unfinished.id, 99, 100]))
+        self.assertEqual((swept, self.files()), (SetAside(1, 5), [str(unfinished.id)]))
+        self.assertEqual((self.folder / "lost" / "99.7").read_bytes(), b"stray")
+
+    def test_expire_lost(self) -> None:
+        """What was set aside by a service time is deleted, and told."""
+        self.assertEqual(self.result(self.store.expire_lost(1e9)), 0)
+        for time in (1, 2, 3):
+            self.time = float(time)
+            Path(self.spool.path(90 + time)).write_bytes(b"stray")
+            self.result(self.store.sweep_photos([90 + time]))
+        self.assertEqual(self.result(self.store.expire_lost(2.0)), 2)
+        self.assertEqual(os.listdir(self.folder / "lost"), ["93.3"])
 
 
 class ReadSuite(StoreHarness):

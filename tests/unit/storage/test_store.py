@@ -16,6 +16,7 @@ from merlind.storage.operations import (
     Count,
     Delete,
     Expire,
+    ExpireLost,
     Get,
     OldestUnfinished,
     Operation,
@@ -145,6 +146,7 @@ class OperationTests(StoreCase):
             (store.count(), Count()),
             (store.oldest_unfinished(), OldestUnfinished()),
             (store.expire(1.5, 3), Expire(1.5, 3)),
+            (store.expire_lost(2.5), ExpireLost(2.5)),
             (store.sweep_photos([1, 2]), SweepPhotos([1, 2])),
             (store.check(), Check()),
             (store.record_time(), RecordTime()),
@@ -171,12 +173,12 @@ class OperationTests(StoreCase):
 
     def test_kinds(self) -> None:
         """Which operations write, and which come first."""
-        others: tuple[type[Operation], ...]
-        writes, others = (Delete, Expire, SweepPhotos, Check, RecordTime), (Get, Unfinished, Count, OldestUnfinished)
+        writes: tuple[type[Operation], ...] = (Delete, Expire, SweepPhotos, Check, RecordTime)
+        others: tuple[type[Operation], ...] = (Get, Unfinished, Count, OldestUnfinished, ExpireLost)
         self.assertTrue(Save.writes and Accept.writes and all(kind.writes for kind in writes))
         self.assertFalse(any(kind.writes for kind in others))
         self.assertTrue(Save.rank < Accept.rank < Delete.rank)
-        self.assertEqual({kind.rank for kind in (*writes, *others)}, {Delete.rank})
+        self.assertEqual({kind.rank for kind in writes + others}, {Delete.rank})
 
 
 class BatchTests(StoreCase):

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from twisted.logger import capturedLogs
+from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 
 from merlind.core.outcome import Rejected, Scored, TaskError
@@ -209,28 +209,72 @@ class StopTests(RetentionCase):
 
 
 class PhotoTests(RetentionCase):
-    """Orphaned photos."""
+    """Photos that no unfinished task needs."""
+
+    def lost(self) -> list[str]:
+        folder = self.core.path / "lost"
+        return sorted(os.listdir(folder)) if folder.exists() else []
 
     def test_swept(self) -> None:
-        """At the start, photos without an unfinished task are deleted, and the others stay."""
+        """At the start, photos of finished tasks are deleted, and those of unfinished ones stay."""
         self.core.upstream.script = lambda request: None
         task = self.core.submit()
         finished = self.core.accept(photo=b"finished")
         self.core.now(self.core.store.save(miss_deadline(finished, 1.0)))
-        for task_id in (finished.id, 77):
-            Path(self.core.spool.path(task_id)).write_bytes(b"orphan")
-        self.start(photos=None)
-        self.assertEqual(self.core.files(), [str(task.id)])
+        Path(self.core.spool.path(finished.id)).write_bytes(b"orphan")
+        with capturedLogs() as logs:
+            self.start(photos=None)
+        self.assertEqual((self.core.files(), self.lost()), ([str(task.id)], []))
+        self.assertEqual([event for event in logs if "photos" in event], [])
 
     def test_in_pages(self) -> None:
-        """Orphaned photos are deleted page by page, each page in a transaction of its own."""
+        """Photos of unknown tasks are set aside page by page, each page in a transaction of its own."""
         self.patch(retention_module, "PHOTO_PAGE", 2)
         for task_id in range(71, 76):
             Path(self.core.spool.path(task_id)).write_bytes(b"orphan")
         before = self.core.watch.count("BEGIN")
         self.start(photos=None)
-        self.assertEqual(self.core.files(), [])
+        self.assertEqual((self.core.files(), len(self.lost())), ([], 5))
         self.assertTrue(self.core.watch.count("BEGIN") - before >= 3)
+
+    def test_unknown(self) -> None:
+        """Photos that the database doesn't know are moved to lost/, whole, and one line says so (D12)."""
+        known = self.core.submit()
+        for task_id in (77, 78):
+            Path(self.core.spool.path(task_id)).write_bytes(b"%d" % task_id)
+        self.serve(41.5)
+        with capturedLogs() as logs:
+            self.start(photos=None)
+        self.assertEqual(self.lost(), ["77.42", "78.42"])
+        self.assertEqual([(self.core.path / "lost" / name).read_bytes() for name in self.lost()], [b"77", b"78"])
+        (event,) = [event for event in logs if "photos" in event]
+        line = formatEvent(event)
+        self.assertTrue(line.startswith("2 photos (4 bytes) belong to no task in the database: moved to lost/"), line)
+        self.assertNotIn("\n", line)
+        self.assertNotIn(str(known.id), self.core.files())  # it is ready
+
+    def test_unknown_are_kept(self) -> None:
+        """Lost photos are kept for the retention, whatever the wall clock says, and deleted then, with a line."""
+        Path(self.core.spool.path(77)).write_bytes(b"lost")
+        self.start(1000.0, photos=None)
+        (self.core.path / "lost" / "of the operator's").write_bytes(b"")
+        self.core.epoch += 400 * DAY
+        self.core.reactor.run_for(990)
+        self.assertEqual(len(self.lost()), 2)
+        with capturedLogs() as logs:
+            self.core.reactor.run_for(200)
+        self.assertEqual(self.lost(), ["of the operator's"])
+        lines = [formatEvent(event) for event in logs if "count" in event]
+        self.assertEqual(lines, ["1 lost photos deleted, whose tasks were unknown for the retention"])
+
+    def test_cannot_be_set_aside(self) -> None:
+        """A photo of an unknown task that can't be moved stays where it is, and a line says why."""
+        Path(self.core.spool.path(77)).write_bytes(b"lost")
+        (self.core.path / "lost").write_bytes(b"in the way")
+        with capturedLogs() as logs:
+            self.start(photos=None)
+        self.assertEqual(self.core.files(), ["77"])
+        self.assertIn("a photo of no task stays in the spool: File exists", [formatEvent(event) for event in logs])
 
     def test_new_ones_stay(self) -> None:
         """A photo accepted after the start isn't deleted, even if the sweep lists it."""

@@ -145,6 +145,64 @@ class CommitTests(SpoolCase):
         self.assertEqual(sorted(self.spool.stored()), [1, 77, MAX_TASK_ID])
 
 
+class LostTests(SpoolCase):
+    """Photos of unknown tasks."""
+
+    def lost(self) -> list[str]:
+        return sorted(os.listdir(self.folder.with_name("lost")))
+
+    def test_set_aside(self) -> None:
+        """A photo is moved beside the spool, into a folder for us alone, and its size is told."""
+        self.addCleanup(os.umask, os.umask(0))
+        self.committed(7, b"photo")
+        self.assertEqual(self.spool.set_aside(7, 1.2), 5)
+        self.assertEqual((self.files(), self.lost()), ([], ["7.2"]))
+        self.assertEqual(stat.S_IMODE(self.folder.with_name("lost").stat().st_mode), 0o700)
+        self.assertRaises(FileNotFoundError, self.spool.set_aside, 7, 1.2)
+
+    def test_another_file_system(self) -> None:
+        """Where the spool has a disk of its own, the photo is copied, and deleted once the copy is durable."""
+        self.committed(7, b"photo")
+        real = os.rename
+
+        def rename(old: str, new: str) -> None:
+            if os.path.dirname(old) != os.path.dirname(new):
+                failing(errno.EXDEV)()
+            real(old, new)
+
+        self.patch(os, "rename", rename)
+        self.record_syncs()
+        real_unlink = os.unlink
+
+        def unlink(path: str) -> None:
+            self.synced.append("unlinked")
+            real_unlink(path)
+
+        self.patch(os, "unlink", unlink)
+        self.spool.set_aside(7, 3.0)
+        self.assertEqual((self.files(), self.lost()), ([], ["7.3"]))
+        self.assertEqual((self.folder.with_name("lost") / "7.3").read_bytes(), b"photo")
+        self.assertEqual(self.synced, ["../lost/7.3.part", "../lost", "unlinked"])
+
+    def test_stays_if_it_cannot_be_moved(self) -> None:
+        """Another error is raised, and the photo stays."""
+        self.committed(7)
+        self.patch(os, "rename", failing(errno.ENOSPC))
+        self.assertRaises(OSError, self.spool.set_aside, 7, 3.0)
+        self.assertEqual(self.files(), ["7"])
+
+    def test_expire(self) -> None:
+        """Those that were set aside by a time are deleted; what is named in another way stays."""
+        self.assertEqual(self.spool.expire_lost(1e9), 0)
+        for task_id in (1, 2, 3):
+            self.committed(task_id)
+            self.spool.set_aside(task_id, 10.0 * task_id)
+        for name in ("note", "4", "5.x", "6.10.part"):
+            (self.folder.with_name("lost") / name).write_bytes(b"")
+        self.assertEqual(self.spool.expire_lost(19.9), 2)
+        self.assertEqual(self.lost(), ["2.20", "3.30", "4", "5.x", "note"])
+
+
 class OpenTests(SpoolCase):
     """A task's photo, to be read."""
 
