@@ -26,6 +26,7 @@ from merlind.storage.photos.flush import trusted_syncfs
 from merlind.storage.photos.spool import Spool
 from merlind.storage.sqlite import database
 from merlind.storage.sqlite.engine import SqliteEngine
+from merlind.storage.sqlite.files import OpenFiles
 from merlind.storage.store import Store
 from merlind.tasks.counts import LiveCounts
 from merlind.tasks.eraser import Eraser
@@ -34,6 +35,7 @@ from merlind.tasks.queue import TaskQueue
 from merlind.tasks.results import Results
 from merlind.tasks.retention import Retention
 from merlind.tasks.scheduler import Scheduler
+from merlind.tasks.watch import Watch
 from merlind.upstream.agent import KeepAliveAgent
 from merlind.upstream.client import MerlinfaceClient
 from merlind.web.access_log import AccessLog
@@ -60,6 +62,7 @@ class Parts:
     scheduler: Scheduler
     intake: Intake
     retention: Retention
+    watch: Watch
     site: EdgeSite
     health: Health
     admin_site: EdgeSite
@@ -85,7 +88,8 @@ def build(
     photos = Spool(data_dir.spool, trusted_syncfs())
     photos.prepare()
     pool = database.open_pool(data_dir.database, reactor, make_pool)
-    engine = SqliteEngine(pool, photos, partial(next, _random_task_ids()))
+    files = OpenFiles(data_dir.database, [data_dir.lock])
+    engine = SqliteEngine(pool, photos, files, partial(next, _random_task_ids()))
     store = Store(engine, clock.now, on_broken)
 
     # What becomes of a task.
@@ -104,6 +108,7 @@ def build(
     intake = Intake(store, photos, counts, limits, results, scheduler, metrics.refused)
     eraser = Eraser(store, queue, results, scheduler)
     retention = Retention(reactor, clock, store, photos, results, settings.retention)
+    watch = Watch(reactor, store)
 
     # The public listener.
     status = StatusResponses(results, settings.poll_interval)
@@ -126,8 +131,8 @@ def build(
     admin_site = EdgeSite(reactor, admin_entry, CONNECTION_LIMITS, nobody, _ignore, _ignore)
 
     return Parts(
-        clock, metrics, store, engine, counts, queue, results, agent, scheduler, intake, retention,
-        site, health, admin_site,
+        clock, metrics, store, engine, counts, queue, results, agent, scheduler, intake, retention, watch, site,
+        health, admin_site,
     )  # fmt: skip
 
 

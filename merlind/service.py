@@ -105,6 +105,7 @@ class MerlindService(Service):
         self._heartbeat = Heartbeat(self._reactor, self.systemd, partial(self.parts.store.get, 0))
         self._heartbeat.start()
         self._reactor.callWhenRunning(self.systemd.ready)
+        self.parts.watch.start()
 
     def _not_counted(self, failure: Failure) -> None:
         failure.trap(StoreUnavailable, StoreBroken)
@@ -124,6 +125,7 @@ class MerlindService(Service):
         parts = self.parts
         parts.intake.draining = True
         parts.retention.stop()
+        parts.watch.stop()
         await _stop_listening(self._public_ports)
         parts.results.release()
         clients = parts.site.drain().addTimeout(STOP_GRACE, self._reactor, onTimeoutCancel=_anyway)

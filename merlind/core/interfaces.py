@@ -171,6 +171,9 @@ class TaskStore(Protocol):
     def check(self) -> "Deferred[None]":
         """Find out whether tasks and photos can be written."""
 
+    def check_files(self) -> "Deferred[None]":
+        """Fail with StoreBroken if what is stored now would not be found by the next start."""
+
     def record_time(self) -> "Deferred[None]":
         """Record the service time, so that the next run goes on from there."""
 

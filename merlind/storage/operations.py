@@ -114,6 +114,13 @@ class Check(Operation):
 
 
 @dataclass(frozen=True, slots=True)
+class CheckFiles(Operation):
+    """See that the files that are open are still those that the next start will find: None."""
+
+    writes = False
+
+
+@dataclass(frozen=True, slots=True)
 class RecordTime(Operation):
     """Record the service time, as every transaction does: None."""
 

@@ -103,6 +103,10 @@ class Store:
         """Find out whether tasks and photos can be written."""
         return self._ask(operations.Check())
 
+    def check_files(self) -> "Deferred[None]":
+        """See that the files that are open are still those that the next start will find."""
+        return self._ask(operations.CheckFiles())
+
     def record_time(self) -> "Deferred[None]":
         """Record the service time, so that the next run goes on from there."""
         return self._ask(operations.RecordTime())

@@ -31,6 +31,7 @@ from merlind.service import STOP_GRACE, MerlindService
 from merlind.settings import Settings
 from merlind.storage.photos.spool import Spool
 from merlind.storage.sqlite import database
+from merlind.tasks.watch import WATCH_INTERVAL
 from merlind.web.server.connection import LINGER_TIMEOUT
 from tests.unit.support import JPEG, FakeThreadPool, Reactor, Watch, Wire, fail_on, make_pool, make_task, sqlite_error
 from tests.unit.web.support import Client, LogLines, Reply, fired, form, get, message, post
@@ -586,6 +587,26 @@ class StopTests(ServiceCase):
 
 class FaultTests(ServiceCase):
     """A broken disk."""
+
+    def test_lost_database_shuts_down(self) -> None:
+        """A database or a lock that is deleted while nothing happens ends the process, with the reason (D12)."""
+        for name in ("tasks.sqlite", "tasks.sqlite-wal", "lock"):
+            with self.subTest(name):
+                self.setUp()
+                self.start()
+                self.ask(post())
+                (self.folder / name).unlink()
+                self.run_for(WATCH_INTERVAL)
+                self.assertEqual(self.died, [f"{self.folder / name} was deleted or renamed while merlind was running"])
+                self.assertIn("port 8000 closed", self.reactor.events)
+
+    def test_no_photo_is_taken_without_a_database(self) -> None:
+        """From the moment on in which the database is gone, no photo gets a number (D12)."""
+        self.start()
+        self.ask(post())
+        (self.folder / "tasks.sqlite").unlink()
+        self.assertEqual(self.ask(post(form("Bo"))).code, 503)
+        self.assertEqual(len(self.died), 1)
 
     def test_broken_store_shuts_down(self) -> None:
         """New uploads are refused, long polls get a response, and the shutdown is requested once, with the reason."""

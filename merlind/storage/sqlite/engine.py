@@ -19,6 +19,7 @@ from merlind.storage.photos.changes import PhotoChanges
 from merlind.storage.photos.spool import Spool
 from merlind.storage.sqlite import statements
 from merlind.storage.sqlite.errors import judge
+from merlind.storage.sqlite.files import OpenFiles
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,14 +34,16 @@ class _Work:
 class SqliteEngine:
     """An Engine (storage.engine) over a pool of one connection (database.open_pool) and a spool on the same disk.
 
-    ``new_id`` draws an id for a new task; another one is drawn where it is taken. It runs in the pool's thread.
+    ``files`` are those that have to stay where they are while merlind runs. ``new_id`` draws an id for a new task;
+    another one is drawn where it is taken. It runs in the pool's thread.
     """
 
     _log = Logger()
 
-    def __init__(self, pool: ConnectionPool, spool: Spool, new_id: Callable[[], int]) -> None:
+    def __init__(self, pool: ConnectionPool, spool: Spool, files: OpenFiles, new_id: Callable[[], int]) -> None:
         self._pool = pool
         self._spool = spool
+        self._files = files
         self._new_id = new_id
         self._methods: dict[type[Operation], Callable[[_Work, list[Any]], Sequence[Any]]] = {
             operations.Accept: self._accept,
@@ -54,6 +57,7 @@ class SqliteEngine:
             operations.ExpireLost: self._expire_lost,
             operations.SweepPhotos: self._sweep_photos,
             operations.Check: self._check,
+            operations.CheckFiles: self._check_files,
             operations.RecordTime: self._record_time,
         }
 
@@ -90,6 +94,7 @@ class SqliteEngine:
     # In the pool's thread: batches.
 
     def _run(self, connection: Any, batch: Sequence[Operation], now: float) -> list[Any]:
+        self._files.remember()
         work = _Work(connection.cursor(), PhotoChanges(self._spool), now)
         do = self._transact if any(operation.writes for operation in batch) else self._do
         results = self._attempt(do, work, batch)
@@ -111,6 +116,8 @@ class SqliteEngine:
             return do(work, batch)
         except (sqlite3.Error, OSError) as error:
             return Failure(self._judge(error))
+        except StoreBroken as broken:
+            return Failure(broken)
 
     def _do(self, work: _Work, batch: Sequence[Operation]) -> list[Any]:
         results: list[Any] = []
@@ -128,6 +135,8 @@ class SqliteEngine:
         except BaseException:
             self._roll_back(work)
             raise
+        # Before anybody is told, and before a photo goes: rows in a file that was deleted are gone with the process.
+        self._files.check_soon()
         work.photos.after_commit()
         return results
 
@@ -263,7 +272,12 @@ class SqliteEngine:
         return SetAside(len(sizes), sum(sizes))
 
     def _check(self, work: _Work, checks: list[operations.Check]) -> list[None]:
+        self._files.check()
         self._spool.probe()
+        return [None] * len(checks)
+
+    def _check_files(self, work: _Work, checks: list[operations.CheckFiles]) -> list[None]:
+        self._files.check()
         return [None] * len(checks)
 
     def _record_time(self, work: _Work, asked: list[operations.RecordTime]) -> list[None]:

@@ -438,6 +438,13 @@ class UpkeepSuite(StoreHarness):
         self.patch(os, "write", failing(errno.EROFS))
         self.assertEqual(self.reason(self.store.check(), StoreUnavailable), "Read-only file system")
 
+    def test_check_files(self) -> None:
+        """It costs no commit where all is well."""
+        self.accept()
+        before = self.commits()
+        self.assertIsNone(self.result(self.store.check_files()))
+        self.assertEqual(self.commits(), before)
+
     def test_record_time(self) -> None:
         """It is a transaction of its own."""
         before = self.commits()

@@ -14,6 +14,7 @@ from merlind.core.task import State
 from merlind.storage import store as store_module
 from merlind.storage.sqlite.database import service_time
 from merlind.storage.sqlite.engine import SqliteEngine
+from merlind.storage.sqlite.files import OpenFiles
 from merlind.storage.sqlite.statements import MAX_ROWS
 from merlind.storage.store import MAX_BATCH, Store
 from tests.unit.storage import store_suite
@@ -50,7 +51,7 @@ class SqliteHarness(store_suite.StoreHarness):
         prepare_fast(self.file)
         self.pool: Any = open_pool(self.file, self.reactor, self.watch)
         self.addCleanup(self.close, self.pool)
-        engine = SqliteEngine(self.pool, self.spool, lambda: self.ids())
+        engine = SqliteEngine(self.pool, self.spool, OpenFiles(self.file), lambda: self.ids())
         return Store(engine, lambda: self.time, self.broken.append)
 
     def close(self, pool: Any) -> None:

@@ -13,6 +13,7 @@ from merlind.storage.engine import Engine
 from merlind.storage.operations import (
     Accept,
     Check,
+    CheckFiles,
     Count,
     Delete,
     Expire,
@@ -149,6 +150,7 @@ class OperationTests(StoreCase):
             (store.expire_lost(2.5), ExpireLost(2.5)),
             (store.sweep_photos([1, 2]), SweepPhotos([1, 2])),
             (store.check(), Check()),
+            (store.check_files(), CheckFiles()),
             (store.record_time(), RecordTime()),
         ]
         self.engine.finish_all()
@@ -174,7 +176,7 @@ class OperationTests(StoreCase):
     def test_kinds(self) -> None:
         """Which operations write, and which come first."""
         writes: tuple[type[Operation], ...] = (Delete, Expire, SweepPhotos, Check, RecordTime)
-        others: tuple[type[Operation], ...] = (Get, Unfinished, Count, OldestUnfinished, ExpireLost)
+        others: tuple[type[Operation], ...] = (Get, Unfinished, Count, OldestUnfinished, ExpireLost, CheckFiles)
         self.assertTrue(Save.writes and Accept.writes and all(kind.writes for kind in writes))
         self.assertFalse(any(kind.writes for kind in others))
         self.assertTrue(Save.rank < Accept.rank < Delete.rank)
