@@ -27,6 +27,7 @@ from merlind.storage.photos.spool import Spool
 from merlind.storage.sqlite import database
 from merlind.storage.sqlite.engine import SqliteEngine
 from merlind.storage.sqlite.files import OpenFiles
+from merlind.storage.sqlite.last_commit import LastCommit
 from merlind.storage.store import Store
 from merlind.tasks.counts import LiveCounts
 from merlind.tasks.eraser import Eraser
@@ -89,7 +90,8 @@ def build(
     photos.prepare()
     pool = database.open_pool(data_dir.database, reactor, make_pool)
     files = OpenFiles(data_dir.database, [data_dir.lock])
-    engine = SqliteEngine(pool, photos, files, partial(next, _random_task_ids()))
+    last_commit = LastCommit(data_dir.last_commit)
+    engine = SqliteEngine(pool, photos, files, last_commit, partial(next, _random_task_ids()))
     store = Store(engine, clock.now, on_broken)
 
     # What becomes of a task.

@@ -19,7 +19,8 @@ from merlind.daemon.options import EnvironmentOptions, Option, count, endpoint, 
 from merlind.daemon.systemd import Systemd
 from merlind.daemon.user import User
 from merlind.settings import EMBEDDED, Settings, fit_open_files
-from merlind.storage.sqlite import database
+from merlind.storage import pairing
+from merlind.storage.sqlite.errors import DatabaseUnusable
 
 _HOST_NAME = re.compile(r"[A-Za-z0-9._-]{1,253}")
 _VISIBLE = re.compile(r"[\x21-\x7e]+")
@@ -154,9 +155,9 @@ def makeService(options: Options) -> IService:
     try:
         data_dir.acquire()
         with data_dir.user.acting():
-            database.prepare(data_dir.database)
+            pairing.prepare(data_dir.database, data_dir.spool, data_dir.last_commit)
         service = MerlindService(reactor, settings, data_dir, partial(process.end_soon, reactor, log))
-    except (DataDirUnusable, database.DatabaseUnusable) as error:
+    except (DataDirUnusable, DatabaseUnusable, pairing.WrongPair) as error:
         raise SystemExit(f"merlind: {error}") from None
     except OSError as error:
         raise SystemExit(f"merlind: {error.filename or data_dir.path} can't be used: {error.strerror}") from None

@@ -15,6 +15,7 @@ from typing import Any, Self
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from merlind.storage.pairing import MARK
 from tests.client import GONE_AWAY, Ledger, Reply, request
 from tests.upstream import Upstream, UpstreamRequest
 
@@ -244,8 +245,8 @@ class Merlind(Daemon):
         return int(sum(self.metric(f'merlind_tasks{{state="{state}"}}') for state in ("upload", "poll")))
 
     def spooled(self) -> list[Path]:
-        """Return the files in the spool, those of uploads in progress included."""
-        return [path for path in (self.data / "spool").rglob("*") if path.is_file()]
+        """Return the photos in the spool, those of uploads in progress included."""
+        return [path for path in (self.data / "spool").rglob("*") if path.is_file() and path.name != MARK]
 
 
 class ProcessCase(SynchronousTestCase):

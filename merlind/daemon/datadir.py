@@ -17,7 +17,7 @@ class DataDirUnusable(Exception):
 
 
 class DataDir:
-    """A directory that holds ``tasks.sqlite`` and ``spool/``.
+    """A directory that holds ``tasks.sqlite``, ``spool/`` and ``lost/``.
 
     ``acquire`` makes it with mode 0700 and locks it. It belongs to ``user``, the one that the process will run as.
     """
@@ -28,6 +28,7 @@ class DataDir:
         self.path = path.absolute()
         self.user = user or User()
         self.database = self.path / "tasks.sqlite"
+        self.last_commit = self.path / "last-commit"
         self.spool = self.path / "spool"
         self.lock = self.path / "lock"
         self._locked: list[int] = []

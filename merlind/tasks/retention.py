@@ -24,7 +24,7 @@ PHOTO_PAUSE = 0.02
 
 _SET_ASIDE = (
     "{photos} photos ({size} bytes) belong to no task in the database: moved to lost/ in the data directory, and kept "
-    "there for {retention} s. A crash may leave a few, of requests that got no response; more of them mean that the "
+    "there for {retention:.0f} s. A crash may leave a few, of requests that got no response; more mean that the "
     "database, or its log, was lost or is an older copy: restore it, and move the photos back"
 )
 

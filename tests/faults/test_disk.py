@@ -276,6 +276,42 @@ class ReadOnlyTest(MountCase):
         self.figures(responses_503=10, acknowledged=len(ledger.promises), losses=0)
 
 
+class LostDatabaseTest(ProcessCase):
+    """Files of the data directory that somebody deletes or replaces under a running merlind (D12)."""
+
+    def test_ends_and_acknowledges_nothing_more(self) -> None:
+        """No photo gets a number from then on, and the process ends with the reason; nothing is deleted."""
+        for number, name in enumerate(("tasks.sqlite", "tasks.sqlite-wal", "lock")):
+            for load in (True, False):
+                with self.subTest(name, load=load):
+                    folder = self.folder / f"{number}{load}"
+                    merlind = Merlind(self.addCleanup, folder, upstream=f"http://{HOST}:9/").start()
+                    kept = post(merlind.port, "Ada", png()).json()["task"]
+                    (merlind.data / name).rename(folder / "aside")
+                    if load:
+                        self.assertEqual(post(merlind.port, "Bob", png()).code, 503)
+                    self.assertEqual(merlind.wait(20), 1)
+                    self.assertIn(f"{name} was deleted or renamed", merlind.log().splitlines()[-1])
+                    photos = {path.name for path in merlind.spooled()}
+                    self.assertIn(str(kept), photos)
+                    if name != "lock":
+                        self.assertNotEqual(merlind.spawn().wait(), 0)
+                        self.assertEqual({path.name for path in merlind.spooled()}, photos)
+                        (folder / "aside").rename(merlind.data / name)
+                    merlind.start()
+                    self.assertEqual(merlind.get(kept).code, 202)
+                    merlind.kill()
+
+    def test_second_process_without_the_lock(self) -> None:
+        """With the lock deleted, a second process is refused as ever, and the first one ends (D9, D12)."""
+        first = self.merlind(upstream=f"http://{HOST}:9/").start()
+        (first.data / "lock").unlink()
+        second = Merlind(self.addCleanup, self.folder / "second", data=first.data)
+        self.assertNotEqual(second.spawn().wait(), 0)
+        self.assertIn("is in use by another merlind", second.log())
+        self.assertEqual(first.wait(20), 1)
+
+
 class LostPhotoTest(ProcessCase):
     """Photos in the spool that somebody else truncated or deleted (D10)."""
 

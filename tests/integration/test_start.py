@@ -4,11 +4,26 @@ Codes such as D9 are rows of docs/battery.md.
 """
 
 import hashlib
+import os
+import shutil
 import socket
 import sqlite3
+import stat
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from unittest import SkipTest
 
 from merlind.storage.sqlite import database
-from tests.processes import Merlind, ProcessCase
+from tests.client import png, post
+from tests.processes import Merlind, ProcessCase, environment, until
+
+NOBODY = "http://127.0.0.1:9/"
+"""An upstream that isn't there: tasks wait."""
+
+NOBODYS_ID = 65534
+"""The user nobody, and its group."""
 
 
 class FailedStartTest(ProcessCase):
@@ -86,6 +101,109 @@ class FailedStartTest(ProcessCase):
                 self.assert_start_fails(merlind, str(file))
                 self.assertEqual(hashlib.sha256(file.read_bytes()).digest(), before)
                 self.assertEqual(sorted(path.name for path in merlind.data.iterdir()), ["lock", "tasks.sqlite"])
+
+    def test_lost_database_is_no_fresh_start(self) -> None:
+        """Photos whose database, or its log, is gone, emptied or another one end the start, and stay (D12)."""
+
+        def unlink(data: Path, name: str) -> None:
+            (data / name).unlink()
+
+        def empty(data: Path, name: str) -> None:
+            os.truncate(data / name, 0)
+
+        def swap(data: Path, name: str) -> None:
+            for file in data.glob(f"{name}*"):
+                file.unlink()
+            database.prepare(data / name)
+
+        for number, (damage, name, words) in enumerate(
+            (
+                (unlink, "tasks.sqlite", "is missing"),
+                (empty, "tasks.sqlite", "is empty"),
+                (swap, "tasks.sqlite", "another database"),
+                (unlink, "tasks.sqlite-wal", "lacks what was committed last"),
+                (empty, "tasks.sqlite-wal", "lacks what was committed last"),
+            )
+        ):
+            with self.subTest(f"{damage.__name__} {name}"):
+                merlind = Merlind(self.addCleanup, self.folder / str(number), upstream=NOBODY).start()
+                for photo in range(3):
+                    post(merlind.port, str(photo), png())
+                merlind.kill()
+                photos = {path: path.read_bytes() for path in merlind.spooled()}
+                self.assertEqual(len(photos), 3)
+                damage(merlind.data, name)
+                self.assert_start_fails(merlind, words)
+                self.assertEqual({path: path.read_bytes() for path in merlind.spooled()}, photos)
+                self.assertFalse((merlind.data / "lost").exists())
+
+    def test_goes_on_without_lost_commits(self) -> None:
+        """With the note of the last commit deleted, as the line says, it starts, and the photos are in lost/ (D12)."""
+        merlind = self.merlind(upstream=NOBODY).start()
+        post(merlind.port, "Ada", png())
+        merlind.kill()
+        (merlind.data / "tasks.sqlite-wal").unlink()
+        self.assert_start_fails(merlind, str(merlind.data / "last-commit"))
+        (merlind.data / "last-commit").unlink()
+        merlind.start()
+        until(lambda: merlind.spooled() == [], "the sweep")
+        self.assertEqual(len(list((merlind.data / "lost").iterdir())), 1)
+
+    def test_folder_in_incoming(self) -> None:
+        """A folder where uploads come in doesn't prevent the start, nor the uploads (D15)."""
+        merlind = self.merlind(upstream=NOBODY)
+        for number in range(3):
+            (merlind.data / "spool" / "incoming" / f"{number}.part").mkdir(parents=True)
+        merlind.start()
+        self.assertEqual(post(merlind.port, "Ada", png(400)).code, 202)
+        self.assertEqual(merlind.log().count("is not merlind's, and stays"), 3)
+
+    def test_directory_open_to_everybody(self) -> None:
+        """A data directory of ours that everybody can write to is closed, with a line (D15)."""
+        merlind = self.merlind(upstream=NOBODY)
+        merlind.data.mkdir(parents=True)
+        merlind.data.chmod(0o777)
+        merlind.start()
+        self.assertEqual(stat.S_IMODE(merlind.data.stat().st_mode), 0o755)
+        self.assertIn("had mode 0777", merlind.log())
+
+    def test_starts_as_root_and_runs_as_another(self) -> None:
+        """With --uid, what is made before the switch can be used after it (D15); needs root."""
+        merlind = self.merlind_of_nobody()
+        for _ in range(2):
+            merlind.start()
+            self.assertEqual(post(merlind.port, "Ada", png(400)).code, 202)
+            self.assertEqual(merlind.health().code, 200)
+            merlind.stop()
+        owners = {path.stat().st_uid for path in (merlind.data, *merlind.data.rglob("*"))}
+        self.assertEqual(owners, {NOBODYS_ID})
+        self.assert_no_traceback(merlind)
+
+    def test_directory_of_root(self) -> None:
+        """With --uid, a directory that only root can use ends the start, with a line that says who can't (D15)."""
+        merlind = self.merlind_of_nobody()
+        merlind.data.mkdir(mode=0o700)
+        self.assert_start_fails(merlind, str(merlind.data), f"can't be used by user {NOBODYS_ID}")
+
+    def merlind_of_nobody(self) -> Merlind:
+        """Make a merlind that root starts and nobody runs; skip the test where nobody can't read this Python."""
+        if os.geteuid() != 0:
+            raise SkipTest("needs root")
+        ask = [sys.executable, "-c", "import merlind.build"]
+        try:
+            subprocess.run(
+                ask, check=True, cwd="/", user=NOBODYS_ID, group=NOBODYS_ID, extra_groups=[], env=environment(),
+                stderr=subprocess.DEVNULL,
+            )  # fmt: skip
+        except (OSError, subprocess.CalledProcessError):
+            raise SkipTest("needs a Python that nobody can read") from None
+        folder = Path(tempfile.mkdtemp())  # where nobody gets to
+        self.addCleanup(shutil.rmtree, folder)
+        folder.chmod(0o755)
+        merlind = self.merlind(upstream=NOBODY, data=folder / "data")
+        at = merlind.command.index("merlind")
+        merlind.command[at:at] = [f"--uid={NOBODYS_ID}", f"--gid={NOBODYS_ID}"]
+        return merlind
 
     def test_unusable_data_directory(self) -> None:
         """A data directory that can't be made ends the start."""

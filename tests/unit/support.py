@@ -30,6 +30,7 @@ from merlind.storage.photos.staging import SpooledPhoto
 from merlind.storage.sqlite import database
 from merlind.storage.sqlite.engine import SqliteEngine
 from merlind.storage.sqlite.files import OpenFiles
+from merlind.storage.sqlite.last_commit import LastCommit
 from merlind.storage.store import Store
 from merlind.tasks.counts import LiveCounts
 from merlind.tasks.eraser import Eraser
@@ -298,7 +299,9 @@ class Core:
         if not self._opened:
             self._opened = True
             self.test.addCleanup(lambda: [pool.close() for pool in self._pools if pool.connections])
-        self.engine = SqliteEngine(self.pool, self.spool, OpenFiles(file), lambda: self.ids())
+        last_commit = LastCommit(self.path / "last-commit")
+        self.test.addCleanup(last_commit.close)
+        self.engine = SqliteEngine(self.pool, self.spool, OpenFiles(file), last_commit, lambda: self.ids())
         self.store = Store(self.engine, self.clock.now, self.broken.append)
         self.upstream = FakeUpstream(self.reactor)
         self.limiter = Limiter(self.concurrency, self.policy.jitter)

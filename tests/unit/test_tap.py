@@ -236,7 +236,7 @@ class MakeServiceTests(ProcessCase):
         self.limit = (256, 256)
         service = self.make("--upstream=embedded")
         self.assertEqual(stat.S_IMODE(self.folder.stat().st_mode), 0o700)
-        self.assertEqual(sorted(path.name for path in self.folder.iterdir()), ["lock", "tasks.sqlite"])
+        self.assertEqual(sorted(path.name for path in self.folder.iterdir()), ["lock", "spool", "tasks.sqlite"])
         self.assertEqual(os.umask(0o077), 0o077)
         self.assertEqual((self.frozen, gc.isenabled()), ([True], True))
         self.assertEqual(self.reactor.tcpServers, [])
@@ -286,7 +286,7 @@ class MakeServiceTests(ProcessCase):
         """A file in place of the spool is named."""
         self.folder.mkdir()
         (self.folder / "spool").write_text("a file")
-        self.assertEqual(self.refusal(), f"merlind: {self.folder}/spool can't be used: File exists")
+        self.assertEqual(self.refusal(), f"merlind: {self.folder}/spool can't be used: Not a directory")
 
     def test_no_database(self) -> None:
         """A file that is no database is refused and left as it is."""

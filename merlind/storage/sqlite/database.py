@@ -35,18 +35,28 @@ def prepare(path: Path, schema: Traversable = SCHEMA) -> None:
         raise DatabaseUnusable(f"this Python has SQLite {sqlite3.sqlite_version}; merlind needs {wanted} or newer")
     scripts = migrations.read_scripts(schema)
     newest = len(scripts)
-    if not path.exists() or path.stat().st_size == 0:
+    if why_empty(path) is not None:
         migrations.create(path, scripts, configure)
         return
-    application_id, version, tables = _identify(path)
-    if application_id == 0 and tables == 0 and path.stat().st_size >= _SMALLEST:
-        migrations.create(path, scripts, configure)
-    elif application_id != APPLICATION_ID:
+    application_id, version, _ = _identify(path)
+    if application_id != APPLICATION_ID:
         raise DatabaseUnusable(f"{path} is a database, but not one of merlind's")
     elif not 1 <= version <= newest:
         raise DatabaseUnusable(f"{path} is of version {version}; this merlind knows versions up to {newest}")
     elif version < newest:
         migrations.upgrade(path, version, scripts, configure)
+
+
+def why_empty(path: Path) -> str | None:
+    """Say in a word why there is no database here yet, "missing" or "empty"; None if there is one, ours or not."""
+    if not path.exists():
+        return "missing"
+    if path.stat().st_size == 0:
+        return "empty"
+    if path.stat().st_size < _SMALLEST:
+        return None
+    application_id, _, tables = _identify(path)
+    return "empty" if application_id == 0 and tables == 0 else None
 
 
 def _identify(path: Path) -> tuple[int, int, int]:
@@ -101,8 +111,24 @@ def open_pool(
 
 def service_time(path: Path) -> float:
     """Return the service time at the last commit, in seconds: the next run's begins there. Raises DatabaseUnusable."""
+    return float(_first(path, "SELECT now FROM clock"))
+
+
+def identity(path: Path) -> str:
+    """Return what tells this database from any other. Raises DatabaseUnusable."""
+    return str(_first(path, "SELECT id FROM identity"))
+
+
+def count_uploads(path: Path) -> int:
+    """Return the number of tasks whose photo is still to be uploaded. Raises DatabaseUnusable."""
+    return int(
+        _first(path, "SELECT count(*) FROM task INDEXED BY task_due WHERE finished IS NULL AND state = 'upload'")
+    )
+
+
+def _first(path: Path, query: str) -> Any:
     try:
         with closing(sqlite3.connect(path)) as connection:
-            return float(connection.execute("SELECT now FROM clock").fetchone()[0])
+            return connection.execute(query).fetchone()[0]
     except (sqlite3.Error, TypeError) as error:
         raise DatabaseUnusable(f"{path} is damaged ({error})") from None

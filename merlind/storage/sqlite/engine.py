@@ -20,6 +20,7 @@ from merlind.storage.photos.spool import Spool
 from merlind.storage.sqlite import statements
 from merlind.storage.sqlite.errors import judge
 from merlind.storage.sqlite.files import OpenFiles
+from merlind.storage.sqlite.last_commit import LastCommit
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,16 +35,24 @@ class _Work:
 class SqliteEngine:
     """An Engine (storage.engine) over a pool of one connection (database.open_pool) and a spool on the same disk.
 
-    ``files`` are those that have to stay where they are while merlind runs. ``new_id`` draws an id for a new task;
-    another one is drawn where it is taken. It runs in the pool's thread.
+    ``files`` are those that have to stay where they are while merlind runs; each commit is noted in ``last_commit``.
+    ``new_id`` draws an id for a new task; another one is drawn where it is taken. It runs in the pool's thread.
     """
 
     _log = Logger()
 
-    def __init__(self, pool: ConnectionPool, spool: Spool, files: OpenFiles, new_id: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        pool: ConnectionPool,
+        spool: Spool,
+        files: OpenFiles,
+        last_commit: LastCommit,
+        new_id: Callable[[], int],
+    ) -> None:
         self._pool = pool
         self._spool = spool
         self._files = files
+        self._last_commit = last_commit
         self._new_id = new_id
         self._methods: dict[type[Operation], Callable[[_Work, list[Any]], Sequence[Any]]] = {
             operations.Accept: self._accept,
@@ -77,6 +86,7 @@ class SqliteEngine:
     def close(self) -> None:
         """Close the connection, and wait for the thread to end."""
         self._pool.close()
+        self._last_commit.close()
 
     def _checkpoint(self, mode: str) -> "Deferred[None]":
         d: Deferred[None] = self._pool.runWithConnection(self._move_log, mode)
@@ -137,8 +147,16 @@ class SqliteEngine:
             raise
         # Before anybody is told, and before a photo goes: rows in a file that was deleted are gone with the process.
         self._files.check_soon()
+        self._note_commit(work.now)
         work.photos.after_commit()
         return results
+
+    def _note_commit(self, now: float) -> None:
+        try:
+            self._last_commit.note(now)
+        except OSError as error:
+            # The commit stands. Only if the database is lost as well, and restored from an older copy, is this missed.
+            self._log.warn("a commit could not be noted: {error}", error=error.strerror)
 
     def _roll_back(self, work: _Work) -> None:
         try:

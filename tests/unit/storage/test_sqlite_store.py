@@ -15,6 +15,7 @@ from merlind.storage import store as store_module
 from merlind.storage.sqlite.database import service_time
 from merlind.storage.sqlite.engine import SqliteEngine
 from merlind.storage.sqlite.files import OpenFiles
+from merlind.storage.sqlite.last_commit import LastCommit, read_last_commit
 from merlind.storage.sqlite.statements import MAX_ROWS
 from merlind.storage.store import MAX_BATCH, Store
 from tests.unit.storage import store_suite
@@ -51,7 +52,9 @@ class SqliteHarness(store_suite.StoreHarness):
         prepare_fast(self.file)
         self.pool: Any = open_pool(self.file, self.reactor, self.watch)
         self.addCleanup(self.close, self.pool)
-        engine = SqliteEngine(self.pool, self.spool, OpenFiles(self.file), lambda: self.ids())
+        last_commit = LastCommit(self.folder / "last-commit")
+        self.addCleanup(last_commit.close)
+        engine = SqliteEngine(self.pool, self.spool, OpenFiles(self.file), last_commit, lambda: self.ids())
         return Store(engine, lambda: self.time, self.broken.append)
 
     def close(self, pool: Any) -> None:
@@ -145,6 +148,23 @@ class StatementTests(SqliteHarness):
         """A check is a transaction that writes."""
         self.result(self.store.check())
         self.assertEqual([self.watch.count(start) for start in ("BEGIN", "COMMIT")], [1, 1])
+
+    def test_commits_are_noted(self) -> None:
+        """The time of each commit is noted outside of the database, once it is durable, and only then (D12)."""
+        for time in (7.25, 7.5):
+            self.time = time
+            self.accept(photo=b"%r" % time)
+            self.assertEqual(read_last_commit(self.folder / "last-commit"), time)
+        self.time = 8.0
+        with self.commits_fail():
+            self.reason(self.begin_accepting(), StoreUnavailable)
+        self.counts()
+        self.assertEqual(read_last_commit(self.folder / "last-commit"), 7.5)
+
+    def test_commit_that_cannot_be_noted(self) -> None:
+        """It stands all the same: nothing is lost by it."""
+        self.patch(os, "pwrite", failing(errno.ENOSPC))
+        self.assertEqual(self.stored(self.accept().id), make_task())
 
     def test_reads_take_no_lock(self) -> None:
         """What only reads begins no transaction."""

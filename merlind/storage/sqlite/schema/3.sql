@@ -7,3 +7,7 @@ DROP INDEX task_finished;
 
 -- Finished tasks, in the order in which they expire.
 CREATE INDEX task_kept ON task (kept_since, state) WHERE finished IS NOT NULL;
+
+-- What tells this database from any other, so that it is used with its own photos alone (storage/pairing.py).
+CREATE TABLE identity (id TEXT NOT NULL);
+INSERT INTO identity VALUES (lower(hex(randomblob(16))));

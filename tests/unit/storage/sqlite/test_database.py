@@ -9,7 +9,7 @@ from pathlib import Path
 from twisted.trial.unittest import SynchronousTestCase
 
 from merlind.storage.sqlite import database, migrations
-from merlind.storage.sqlite.database import DatabaseUnusable, configure, prepare, service_time
+from merlind.storage.sqlite.database import DatabaseUnusable, configure, identity, prepare, service_time, why_empty
 
 
 class DatabaseTests(SynchronousTestCase):
@@ -132,6 +132,30 @@ class DatabaseTests(SynchronousTestCase):
         for version in (database.VERSION + 1, 0):
             self.execute(f"PRAGMA user_version = {version}")
             self.assert_refused(f"is of version {version}; this merlind knows versions up to {database.VERSION}")
+
+    def test_identity(self) -> None:
+        """Each database that is made has an id of its own, which it keeps."""
+        prepare(self.file)
+        other = self.folder / "other.sqlite"
+        prepare(other)
+        first = identity(self.file)
+        self.assertRegex(first, "^[0-9a-f]{32}$")
+        self.assertNotEqual(identity(other), first)
+        prepare(self.file)
+        self.assertEqual(identity(self.file), first)
+
+    def test_why_empty(self) -> None:
+        """A file that isn't there, or holds nothing yet, is told from one that does, and nothing is made or changed."""
+        self.assertEqual(why_empty(self.file), "missing")
+        for content, why in ((b"", "empty"), (b"xx", None)):
+            self.file.write_bytes(content)
+            self.assertEqual(why_empty(self.file), why)
+        self.file.unlink()
+        self.execute("PRAGMA journal_mode = WAL")
+        self.assertEqual(why_empty(self.file), "empty")
+        self.execute("CREATE TABLE t (a)")
+        self.assertIsNone(why_empty(self.file))
+        self.assertEqual(os.listdir(self.folder), ["tasks.sqlite"])
 
     def test_directory(self) -> None:
         """A directory in its place is refused."""

@@ -117,6 +117,11 @@ class VersionTests(MigrationCase):
         rows = self.execute("SELECT id, finished, kept_since FROM task ORDER BY id")
         self.assertEqual(rows, [(7, None, None), (8, 1e9, 42.5), (9, 2e9, 42.5)])
 
+    def test_identity(self) -> None:
+        """Since version 3 a database has an id."""
+        self.upgrade_to(3)
+        self.assertRegex(database.identity(self.file), "^[0-9a-f]{32}$")
+
 
 class UpgradeTests(MigrationCase):
     """An upgrade that works."""
