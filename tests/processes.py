@@ -66,7 +66,8 @@ def environment(more: Mapping[str, str] | None = None) -> dict[str, str]:
 class Daemon:
     """One ``twistd -n PLUGIN OPTIONS`` after another, all with the same log, a file in ``folder``.
 
-    ``cleanup`` is a test's addCleanup, or works like it: it gets ``kill``. ``files`` limits the open files.
+    ``cleanup`` is a test's addCleanup, or works like it: it gets ``kill``. ``files`` limits the open files, and
+    ``memory`` the address space, in bytes.
     """
 
     def __init__(
@@ -77,12 +78,13 @@ class Daemon:
         options: list[str],
         env: Mapping[str, str] | None = None,
         files: int | None = None,
+        memory: int | None = None,
     ) -> None:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.folder = folder.absolute()
         self.command = [*TWISTD, plugin, *options]
         self.env = dict(env or {})
-        self._files = files
+        self._limits = {resource.RLIMIT_NOFILE: files, resource.RLIMIT_AS: memory}
         self._log = self.folder / f"{plugin}.log"
         self._process: subprocess.Popen[bytes] | None = None
         cleanup(self.kill)
@@ -92,8 +94,9 @@ class Daemon:
         assert not self.running, "it is already running"
 
         def limit() -> None:
-            if self._files is not None:
-                resource.setrlimit(resource.RLIMIT_NOFILE, (self._files, self._files))
+            for what, most in self._limits.items():
+                if most is not None:
+                    resource.setrlimit(what, (most, most))
 
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
@@ -198,6 +201,7 @@ class Merlind(Daemon):
         data: Path | None = None,
         env: Mapping[str, str] | None = None,
         files: int | None = None,
+        memory: int | None = None,
     ) -> None:
         self.port, self.admin = free_port(), free_port()
         self.data = (data or folder / "data").absolute()
@@ -208,7 +212,7 @@ class Merlind(Daemon):
             f"--upstream={upstream}",
             "--poll-interval=0.1",
         ]
-        super().__init__(cleanup, "merlind", folder, [*fixed, *options], env, files)
+        super().__init__(cleanup, "merlind", folder, [*fixed, *options], env, files, memory)
 
     def start(self) -> Self:
         """Start it, and wait until it serves."""
