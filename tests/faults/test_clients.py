@@ -14,7 +14,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
-from merlind.web.server.connection import BODY_GRACE, HEADER_TIMEOUT, LINGER_TIMEOUT
+from merlind.web.server.phase import BODY_GRACE, HEADER_TIMEOUT, LINGER_TIMEOUT
 from tests.client import form, png, post, request
 from tests.faults.fuzz import Fuzzer
 from tests.faults.support import ROUNDS, need

@@ -32,7 +32,7 @@ from merlind.settings import Settings
 from merlind.storage.photos.spool import Spool
 from merlind.storage.sqlite import database
 from merlind.tasks.watch import WATCH_INTERVAL
-from merlind.web.server.connection import LINGER_TIMEOUT
+from merlind.web.server.phase import LINGER_TIMEOUT
 from tests.unit.support import JPEG, FakeThreadPool, Reactor, Watch, Wire, fail_on, make_pool, make_task, sqlite_error
 from tests.unit.web.support import Client, LogLines, Reply, fired, form, get, message, post
 

@@ -3,7 +3,6 @@
 The limits and what happens past them are in docs/contract.md, "Connection behaviour".
 """
 
-from enum import Enum
 from typing import Any
 
 from twisted.internet.interfaces import IDelayedCall, IHalfCloseableProtocol, IPullProducer
@@ -18,55 +17,18 @@ from merlind.web.server.admission import Admitted
 from merlind.web.server.deadline import Deadline
 from merlind.web.server.head import Head
 from merlind.web.server.interfaces import ConnectionOwner
+from merlind.web.server.linger import LINGER_BYTES, linger
 from merlind.web.server.parser import BLOCK, RequestParser
+from merlind.web.server.phase import (
+    BODY_GRACE,
+    DEADLINES,
+    HEADER_TIMEOUT,
+    LINGER_TIMEOUT,
+    RECEIVING,
+    TRANSITIONS,
+    Phase,
+)
 from merlind.web.server.request import Request
-
-
-class Phase(Enum):
-    """What a connection does just now."""
-
-    IDLE = "waiting for a request"
-    HEAD = "receiving a request line or headers"
-    BODY = "receiving a body"
-    HANDLING = "waiting for the response"
-    SENDING = "handing the response to the kernel, which waits for the client to read"
-    LINGERING = "refused; reading on until the client has seen the response"
-    CLOSING = "closed by us; the client has not closed yet"
-    CLOSED = "closed"
-
-
-IDLE_TIMEOUT = 60.0
-"""Seconds that a connection may stay open without a request."""
-
-HEADER_TIMEOUT = 20.0
-"""Seconds from a request's first byte to the end of its head."""
-
-BODY_GRACE = 20.0
-"""Seconds that a body may take in addition to those that its size takes at the minimum rate."""
-
-SEND_TIMEOUT = 30.0
-"""Seconds that a client may take to read a response."""
-
-LINGER_TIMEOUT = 5.0
-"""Seconds that a refused client may go on sending, so that it reads the response and not a reset; and seconds that a
-response may take once the client has closed its direction: it may as well have gone away."""
-
-_DEADLINE: dict[Phase, float | None] = {
-    Phase.IDLE: IDLE_TIMEOUT,
-    Phase.HEAD: HEADER_TIMEOUT,
-    Phase.BODY: BODY_GRACE,
-    Phase.HANDLING: None,
-    Phase.SENDING: SEND_TIMEOUT,
-    Phase.LINGERING: LINGER_TIMEOUT,
-    Phase.CLOSING: LINGER_TIMEOUT,
-    Phase.CLOSED: None,
-}
-"""Seconds that a phase may last."""
-
-_RECEIVING = frozenset({Phase.IDLE, Phase.HEAD, Phase.BODY})
-
-LINGER_BYTES = 64 * 1024 * 1024
-"""Bytes that a refused client may go on sending."""
 
 SMALL_READ = 8192
 """Bytes to read from the socket at once, except for a body: so much may be held that is behind a request."""
@@ -134,7 +96,7 @@ class Connection(Protocol):
         self._input_ended = True
         if self._phase is Phase.HANDLING:
             self._deadline.set(LINGER_TIMEOUT)
-        elif self._phase is Phase.LINGERING or (self._phase in _RECEIVING and not self._ahead and not self._parsing):
+        elif self._phase is Phase.LINGERING or (self._phase in RECEIVING and not self._ahead and not self._parsing):
             self._close()
 
     def writeConnectionLost(self) -> None:
@@ -148,8 +110,9 @@ class Connection(Protocol):
             self.persistent = False
 
     def _enter(self, phase: Phase) -> None:
+        assert phase in TRANSITIONS[self._phase], (self._phase, phase)
         self._phase = phase
-        self._deadline.set(_DEADLINE[phase])
+        self._deadline.set(DEADLINES[phase])
 
     def _close(self) -> None:
         self._enter(Phase.CLOSING)
@@ -191,7 +154,7 @@ class Connection(Protocol):
         """Parse what has come in: at most to the end of one request, and at most one turn of it."""
         data, place, cost = self._ahead, 0, 0
         self._parsing = True
-        while place < len(data) and self._phase in _RECEIVING and cost < TURN:
+        while place < len(data) and self._phase in RECEIVING and cost < TURN:
             start = place
             try:
                 place = self._parser.feed(data, place)
@@ -210,10 +173,10 @@ class Connection(Protocol):
             self._ahead = b""
             return
         self._ahead = data[place:]
-        waits_for_turn = bool(self._ahead) and self._phase in _RECEIVING
+        waits_for_turn = bool(self._ahead) and self._phase in RECEIVING
         if waits_for_turn:
             self._next_turn = self.site.reactor.callLater(0, self._take_turn)
-        elif self._input_ended and self._phase in _RECEIVING:
+        elif self._input_ended and self._phase in RECEIVING:
             self._close()
             return
         self._pause_reading(waits_for_turn or len(self._ahead) > MAX_AHEAD)
@@ -304,7 +267,7 @@ class Connection(Protocol):
         if not self.persistent:
             self._close()
             return
-        self._phase = Phase.HANDLING
+        self._enter(Phase.HANDLING)
         self.transport.registerProducer(self, False)  # this calls resumeProducing, which has nothing to do yet
         self._enter(Phase.SENDING)
 
@@ -326,7 +289,7 @@ class Connection(Protocol):
 
     def refuse(self, response: Response) -> None:
         """Respond now, ignore the rest of the request, and close once the client has had time to read the response."""
-        if self._phase not in _RECEIVING and self._phase is not Phase.HANDLING:
+        if self._phase not in RECEIVING and self._phase is not Phase.HANDLING:
             return
         self._enter(Phase.LINGERING)
         self._ahead = b""
@@ -338,14 +301,3 @@ class Connection(Protocol):
         self.transport.write(response.to_bytes(head=method == b"HEAD", close=True))
         self._pause_reading(False)
         linger(self.transport)
-
-
-def linger(transport: Any) -> None:
-    """Close our direction only and go on reading, so that a client that still sends can read the response.
-
-    RFC 9112, section 9.6. A transport that can't close one direction, such as TLS, is closed whole.
-    """
-    if hasattr(transport, "loseWriteConnection"):
-        transport.loseWriteConnection()
-    else:
-        transport.loseConnection()

@@ -7,7 +7,7 @@ from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 
 from merlind.web.response import Response
-from merlind.web.server.connection import linger
+from merlind.web.server.linger import linger
 
 REFUSED_TIMEOUT = 1.0
 """Seconds that a connection past a limit may stay open, to read its response."""

@@ -5,7 +5,7 @@ import itertools
 from hypothesis import given
 from hypothesis import strategies as st
 
-from merlind.web.server.connection import HEADER_TIMEOUT
+from merlind.web.server.phase import HEADER_TIMEOUT
 from tests.unit.support import JPEG
 from tests.unit.web.support import BOUNDARY, EdgeCase, checked, chunked, form, get, message, photo_of, post
 

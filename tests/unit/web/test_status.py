@@ -6,9 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from merlind.core.outcome import Rejected, Scored, TaskError
-from merlind.web.server.connection import HEADER_TIMEOUT, IDLE_TIMEOUT, LINGER_TIMEOUT
 from merlind.web.server.head import Head
 from merlind.web.server.interfaces import HandledRequest
+from merlind.web.server.phase import HEADER_TIMEOUT, IDLE_TIMEOUT, LINGER_TIMEOUT
 from tests.unit.web.support import Client, EdgeCase, LogLines, checked, form, get, message, post, without_date
 
 HEADERS: tuple[dict[str, str | None], ...] = (

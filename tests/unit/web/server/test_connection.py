@@ -13,15 +13,17 @@ from zope.interface.verify import verifyObject
 from merlind.tasks import intake
 from merlind.web.ignored_body import MAX_IGNORED_BODY
 from merlind.web.server import connection
-from merlind.web.server.connection import (
+from merlind.web.server.connection import LARGE_BODY, LARGE_READ
+from merlind.web.server.parser import MAX_HEAD
+from merlind.web.server.phase import (
     BODY_GRACE,
+    DEADLINES,
     HEADER_TIMEOUT,
     IDLE_TIMEOUT,
-    LARGE_BODY,
-    LARGE_READ,
     LINGER_TIMEOUT,
+    TRANSITIONS,
+    Phase,
 )
-from merlind.web.server.parser import MAX_HEAD
 from merlind.web.server.refused import RefusedConnection
 from merlind.web.upload import FORM_OVERHEAD
 from tests.unit.support import failing
@@ -753,3 +755,25 @@ class FaultTests(EdgeCase):
         self.assertEqual(lines.count("a photo could not be removed: Read-only file system"), 2)
         self.patch(os, "unlink", unlink)
         self.core.spool.prepare()
+
+
+class PhaseTests(EdgeCase):
+    """The phases of a connection."""
+
+    def test_every_change(self) -> None:
+        """Each phase is followed by those of the table only, with the deadline of the new one."""
+        for before in Phase:
+            for after in Phase:
+                client = self.connect()
+                client.protocol._phase = before
+                if after in TRANSITIONS[before]:
+                    client.protocol._enter(after)
+                    self.assertEqual(self.left(client), DEADLINES[after], (before, after))
+                else:
+                    self.assertRaises(AssertionError, client.protocol._enter, after)
+                client.protocol._phase = Phase.IDLE
+                client.leave()
+
+    def left(self, client: Client) -> float | None:
+        at = client.protocol._deadline._at
+        return None if at is None else float(at - self.reactor.seconds())
