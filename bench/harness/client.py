@@ -91,8 +91,10 @@ class Connection(asyncio.Protocol):
         self._data = data
 
 
-async def connect(port: int) -> Connection:
-    return (await asyncio.get_running_loop().create_connection(Connection, HOST, port))[1]
+async def connect(port: int, source: str | None = None) -> Connection:
+    """Connect to a server, from another address of loopback if one is given."""
+    local = None if source is None else (source, 0)
+    return (await asyncio.get_running_loop().create_connection(Connection, HOST, port, local_addr=local))[1]
 
 
 @asynccontextmanager

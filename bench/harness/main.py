@@ -19,6 +19,7 @@ from harness.processes import BENCH, Kind, snapshot
 from harness.workloads import WORKLOADS
 
 PEERS = ("fastapi", "aiohttp")
+NGINX = Kind("nginx")  # for W9 alone, where it is installed
 WORK = BENCH / ".work"
 DELETED = WORK / "deleted"  # touched when the data of a run is deleted
 REMEMBERED = 360  # s for which ext4 without a journal steps over deleted inodes, one by one, to make a file
@@ -42,6 +43,8 @@ def main() -> None:
             keep(f"{options.name}-scaling", {"scaling": series})
         else:
             kinds += map(Kind, options.peers)
+            if "W9" in options.only and shutil.which("nginx"):
+                kinds.append(NGINX)
             runs = uvloop.run(measure(options, kinds, work))
             print("\n" + report.table(runs, [kind.name for kind in kinds]))
             print("\n".join(report.saturation(runs)))
@@ -80,9 +83,10 @@ async def measure(options: argparse.Namespace, kinds: list[Kind], work: Path) ->
     runs: report.Runs = {}
     for workload in options.only:
         by_kind = runs[workload] = {kind.name: [] for kind in kinds}
+        able = [kind for kind in kinds if kind is not NGINX or workload == "W9"]
         for number in range(options.rounds):
-            shift = number % len(kinds)
-            for kind in kinds[shift:] + kinds[:shift]:
+            shift = number % len(able)
+            for kind in able[shift:] + able[:shift]:
                 if shutil.disk_usage(work).free < ENOUGH_DISK:
                     raise SystemExit("the disk is too full to measure on")
                 touch_memory()

@@ -50,7 +50,7 @@ def gains(runs: Runs) -> Canvas:
     for y, (row, (gain, *rounds)) in enumerate(bars):
         axes.barh(y, gain - 1, left=1, height=0.65, color="#4878a8")
         axes.hlines(y, min(rounds), max(rounds), color="black")
-        if row.must is not None:
+        if row.must is not None and not row.absolute:
             axes.vlines(row.gain(row.must), y - 0.45, y + 0.45, color="#c33", linewidth=2)
         axes.annotate(f"{gain:.1f}x", (1.01, y), xycoords=("axes fraction", "data"), va="center")
     return canvas

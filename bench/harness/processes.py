@@ -18,6 +18,7 @@ from typing import Any
 from harness.client import HOST, PATIENCE, fetch, get
 
 BENCH = Path(__file__).resolve().parent.parent
+NEVER = -1  # as the number of the poll at which the upstream succeeds
 
 
 class Process:
@@ -64,7 +65,7 @@ class Process:
 
 
 class Upstream(Process):
-    """The fake upstream: succeeds at poll number ``polls``; 0 is at the upload, -1 never."""
+    """The fake upstream: succeeds at poll number ``polls``; 0 is at the upload."""
 
     def __init__(self, folder: Path, polls: int) -> None:
         port = free_port()

@@ -11,7 +11,10 @@ Runs = dict[str, dict[str, list[dict[str, float]]]]  # figures by workload, kind
 
 @dataclass(frozen=True)
 class Figure:
-    """A row of the table: a figure of a workload, and what its ratio to the peer's must be, and aims at."""
+    """A row of the table: a figure of a workload, and what it must be, and aims at.
+
+    That is a ratio to the peer's figure, or, if ``absolute``, the figure itself.
+    """
 
     workload: str
     name: str
@@ -19,15 +22,16 @@ class Figure:
     must: float | None = None
     aim: float | None = None
     more_is_better: bool = False
+    absolute: bool = False
 
     def gain(self, ratio: float) -> float:
         """How many times better a ratio is: above 1 is better, whether more or less of it is wanted."""
         return ratio if self.more_is_better else 1 / ratio if ratio else float("inf")
 
-    def verdict(self, ratio: float) -> str:
-        """Which of its targets a ratio meets; nothing if there are none."""
+    def verdict(self, found: float) -> str:
+        """Which of its targets a ratio or an absolute figure meets; nothing if there are none."""
         for word, target in (("aim", self.aim), ("must", self.must)):
-            if target and self.gain(ratio) >= self.gain(target):
+            if target and (found <= target if self.absolute else self.gain(found) >= self.gain(target)):
                 return word
         return "NOT" if self.must else ""
 
@@ -57,6 +61,11 @@ ROWS = (
     Figure("W8", "kb_per_client", "10,000 long polls: memory of one, KB", 0.7, 0.5),
     Figure("W8", "p50_ms", "from the upstream's response to the client's: p50, ms"),
     Figure("W8", "p99_ms", "p99, ms"),
+    Figure("W9", "beside_1_worst_ms", "a bystander's worst wait beside 1 client that pipelines, ms"),
+    Figure("W9", "beside_16_worst_ms", "beside 16, ms"),
+    Figure("W9", "beside_64_worst_ms", "beside 64, ms", 200, 50, absolute=True),
+    Figure("W9", "beside_64_unread_worst_ms", "beside 64 that read nothing, ms", 200, 50, absolute=True),
+    Figure("W10", "grown_mb", "memory after a million hostile requests, MB more", 20, 5, absolute=True),
 )
 
 
@@ -94,9 +103,12 @@ def table(runs: Runs, kinds: Sequence[str]) -> str:
             continue
         mine, theirs = found[0], values(runs, PEER, row)
         ratio = median(mine) / median(theirs) if mine and theirs and median(theirs) else None
-        targets = [f"{target:g}x" if target else "" for target in (row.must, row.aim)]
-        verdict = ["", ""] if ratio is None else [f"{ratio:.2f}x", row.verdict(ratio)]
-        rows.append([row.workload, row.title, *map(_cell, found), verdict[0], *targets, verdict[1]])
+        unit = "" if row.absolute else "x"
+        targets = [f"{target:g}{unit}" if target else "" for target in (row.must, row.aim)]
+        judged = median(mine) if row.absolute and mine else None if row.absolute else ratio
+        shown_ratio = "" if ratio is None else f"{ratio:.2f}x"
+        verdict = "" if judged is None else row.verdict(judged)
+        rows.append([row.workload, row.title, *map(_cell, found), shown_ratio, *targets, verdict])
     return markdown(["", "", *kinds, "ratio", "must", "aim", "holds"], rows)
 
 

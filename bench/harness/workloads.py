@@ -1,6 +1,6 @@
-"""The workloads, W1 to W8. Each runs a server of a kind once, in a folder of its own, and returns figures.
+"""The workloads, each of which runs a server of a kind once, in a folder of its own, and returns figures.
 
-They raise when the figures would mean nothing. report.py says what each figure must be.
+W9 and W10 are in hostile.py. They raise when the figures would mean nothing. report.py says what each must be.
 """
 
 import asyncio
@@ -26,11 +26,11 @@ from harness.client import (
     open_loop,
     photo_maker,
 )
+from harness.hostile import w9, w10
 from harness.measuring import Figures, Size, metered, send_photos, until
-from harness.processes import BENCH, Kind, Server, running
+from harness.processes import BENCH, NEVER, Kind, Server, running
 from harness.seed import seed
 
-NEVER = -1  # as the number of the poll at which the upstream succeeds
 NO_POLLS = 600.0  # s between polls: longer than any run
 UNFINISHED = 4000  # tasks at most in W6: so photos come and go, and don't pile up on the disk
 PREFERRED = 60  # s that a client of W8 prefers to wait
@@ -239,5 +239,5 @@ async def _check_status(server: Server, task_id: int, expected: dict[str, object
         raise RuntimeError(f"a wrong response: {code} {body!r}")
 
 
-WORKLOADS = {run.__name__.capitalize(): run for run in (w1, w1b, w1slow, w2, w3, w4, w5, w6, w7, w8)}
+WORKLOADS = {run.__name__.capitalize(): run for run in (w1, w1b, w1slow, w2, w3, w4, w5, w6, w7, w8, w9, w10)}
 """By the names that ``--only`` and the tables use, in the order in which they run."""
