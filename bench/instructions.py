@@ -70,7 +70,7 @@ def drive(rounds: dict[str, int], folder: Path) -> None:
     from merlind.daemon.datadir import DataDir
     from merlind.service import MerlindService
     from merlind.settings import Settings
-    from merlind.storage.sqlite import database
+    from merlind.storage import pairing
 
     class Reactor(MemoryReactorClock):
         def callFromThread(self, function: Any, *args: Any, **kwargs: Any) -> None:
@@ -93,10 +93,11 @@ def drive(rounds: dict[str, int], folder: Path) -> None:
     reactor = Reactor()
     directory = DataDir(folder / "data")
     directory.acquire()
-    database.prepare(directory.database)
+    pairing.prepare(directory.database, directory.spool, directory.last_commit)
     settings = Settings(
         listen=["tcp:8000"],
         admin=None,
+        admin_host=[],
         upstream="http://127.0.0.1:9/api/",
         data_dir=directory.path,
         poll_interval=2.0,
@@ -110,7 +111,13 @@ def drive(rounds: dict[str, int], folder: Path) -> None:
         max_connections=1000,
         max_uploads=512,
         max_upload_bytes=2**30,
+        max_connections_per_client=0,
+        max_uploads_per_client=0,
+        max_pending_per_client=0,
+        max_long_polls_per_client=0,
+        trusted_proxy=[],
         min_rate=8192,
+        upload_timeout=900.0,
         min_free_bytes=0,
     )
     merlind = MerlindService(reactor, settings, directory, sys.exit, make_pool)
@@ -155,6 +162,8 @@ def drive(rounds: dict[str, int], folder: Path) -> None:
         settle()
         response = client.value()
         client.clear()
+        if client.producer is not None:
+            client.producer.resumeProducing()  # the kernel has taken the response
         if not response.startswith(b"HTTP/1.1 " + code):
             raise SystemExit(f"instructions: an unexpected response: {response[:500]!r}")
         return response

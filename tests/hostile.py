@@ -51,6 +51,8 @@ class Visit:
     sent: bytes
     end: End = End.READ
     requests: int = 1
+    segment: int = 0
+    """How many bytes are sent at a time; 0 sends all at once."""
 
 
 Kind = Callable[[random.Random], Visit]
@@ -178,17 +180,14 @@ def _uploads(chance: random.Random) -> Visit:
 
 
 def _pipeline(chance: random.Random) -> Visit:
-    one = chance.choice(
-        (
-            status(1),
-            status(1),
-            status(1),
-            head(b"GET / HTTP/1.1"),
-            status(1, b"Prefer: wait=1"),
-            head(b"OPTIONS * HTTP/1.1"),
-        )
-    )
-    count = chance.choice((20, 200, 65_536 // len(one)))
+    one = chance.choice((status(1), head(b"GET / HTTP/1.1"), status(1, b"Prefer: wait=1"), head(b"OPTIONS * HTTP/1.1")))
+    count = chance.choice((5, 20, 50))
+    return Visit(one * count, chance.choice(list(End)), count)
+
+
+def _flood(chance: random.Random) -> Visit:
+    one = chance.choice((status(1), head(b"GET / HTTP/1.1")))
+    count = 65_536 // len(one)
     return Visit(one * count, chance.choice(list(End)), count)
 
 
@@ -203,12 +202,17 @@ KINDS: dict[str, Kind] = {
     "trailers": _trailers,
     "chunks": _chunks,
     "uploads begun": _uploads,
+    "tiny segments": lambda chance: Visit(upload(form(b"held", _PHOTO + b"x" * 300)), _ending(chance), segment=2),
     "bad forms": lambda chance: Visit(upload(chance.choice(FORMS)), chance.choice((End.READ, End.RESET))),
     "pipelines": _pipeline,
+    "floods": _flood,
     "erasing": lambda chance: Visit(head(b"DELETE /?task_id=%d HTTP/1.1" % chance.getrandbits(50)) * 8, End.READ, 8),
     "long polls": lambda chance: Visit(upload(form(b"held", _PHOTO), b"Prefer: wait=60") * 9, _ending(chance), 9),
 }
 """All kinds of visits, by name."""
+
+MIX = tuple(name for name in KINDS if name != "floods")
+"""The kinds that are sent together: of a million requests, floods would be nearly all."""
 
 
 class Client(asyncio.Protocol):
@@ -247,7 +251,10 @@ async def pay(visit: Visit, port: int, hold: float, codes: "Counter[str]") -> No
     try:
         if visit.end is End.UNREAD:
             transport.pause_reading()
-        transport.write(visit.sent)
+        size = visit.segment or len(visit.sent) or 1
+        for start in range(0, len(visit.sent), size):
+            transport.write(visit.sent[start : start + size])
+            await asyncio.sleep(0)
         match visit.end:
             case End.HALF:
                 transport.write_eof()
@@ -288,7 +295,7 @@ async def attack(port: int, kinds: list[Kind], requests: int, clients: int, hold
 def main() -> None:
     parser = argparse.ArgumentParser(description="Send hostile requests to a server on loopback.")
     parser.add_argument("port", type=int)
-    parser.add_argument("--kinds", default=",".join(KINDS), help=f"what to send (default: all of {', '.join(KINDS)})")
+    parser.add_argument("--kinds", default=",".join(MIX), help=f"what to send, of {', '.join(KINDS)}")
     parser.add_argument("--requests", type=int, default=10_000, help="how many (default: 10000)")
     parser.add_argument("--clients", type=int, default=32, help="connections at a time (default: 32)")
     parser.add_argument(

@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from typing import Any
 
 from merlind.core.backoff import backoff, growing_pause
 from merlind.core.outcome import HandleExpired, Outcome, Pending, Rejected, Scored, Source, TaskError, TransientError
@@ -122,23 +123,23 @@ def advance(
         case Rejected(error):
             return fail(task, error, wall)
         case Pending(retry_id, retry_after):
-            due = now + max(policy.poll_interval, retry_after)
-            after = replace(_calm(task), state=State.POLL, retry_id=retry_id or task.retry_id)
+            due = min(now + max(policy.poll_interval, retry_after), policy.deadline(task))
+            return replace(task, **_CALM, state=State.POLL, retry_id=retry_id or task.retry_id, due=due)
         case HandleExpired():
             return _handle_unknown(task, now, wall, policy)
         case TransientError(reason, retry_after):
             pause = backoff(task.attempts, max(policy.poll_interval, 0.1), policy.jitter())
             due = now + max(pause, retry_after)
             blamed = task.blamed + _is_blamed(task, outcome, last_success)
-            after = replace(task, attempts=task.attempts + 1, blamed=blamed, failed_at=now, last_error=reason)
+            due = min(due, policy.deadline(task))
+            after = replace(task, attempts=task.attempts + 1, blamed=blamed, failed_at=now, last_error=reason, due=due)
             if blamed > task.blamed and blamed >= policy.max_attempts:
                 return fail(after, _too_many_attempts(blamed, reason), wall)
-    return replace(after, due=min(due, policy.deadline(task)))
+            return after
 
 
-def _calm(task: Task) -> Task:
-    """Return the task after a good response: its failures are forgotten."""
-    return replace(task, attempts=0, blamed=0, unknown_handle=0, failed_at=None, last_error=None)
+_CALM: dict[str, Any] = {"attempts": 0, "blamed": 0, "unknown_handle": 0, "failed_at": None, "last_error": None}
+"""What is left of a task's failures after a good response."""
 
 
 def _is_blamed(task: Task, error: TransientError, last_success: float) -> bool:
@@ -209,5 +210,5 @@ def fail(task: Task, error: TaskError, wall: float) -> Task:
 def restart(task: Task, now: float) -> Task:
     """Return a failed task as it starts anew, when its owner submits the same again (docs/contract.md)."""
     return replace(
-        _calm(task), state=State.UPLOAD, since=now, due=now, uploads=0, reuploads=0, error=None, finished_at=None
+        task, **_CALM, state=State.UPLOAD, since=now, due=now, uploads=0, reuploads=0, error=None, finished_at=None
     )

@@ -102,11 +102,12 @@ class TaskQueue:
     @property
     def ready(self) -> int:
         """How many tasks are due and wait for a free request."""
-        return sum(map(self.ready_in, Lane))
+        return self.ready_in(Lane.MAIN) + self.ready_in(Lane.SUSPECTS)
 
     def ready_in(self, lane: Lane) -> int:
         """How many of them are in a lane."""
-        return sum(map(len, self._ready[lane].values()))
+        tasks = self._ready[lane]
+        return tasks[State.UPLOAD].size + tasks[State.POLL].size
 
     def next_time(self) -> float:
         """Return the service time at which ``collect`` has something to do next: infinity if never."""

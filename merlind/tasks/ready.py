@@ -25,12 +25,9 @@ class ReadyTasks:
         self._is_current = is_current
         self._by_tries: list[deque[tuple[int, Task]]] = [deque() for _ in range(MAX_TRIES + 1)]
         self._clean_up_at = [CLEAN_UP] * len(self._by_tries)
-        self._size = 0
         self._newest = False
-
-    def __len__(self) -> int:
+        self.size = 0
         """How many there are, with those that are no longer current and haven't been passed over yet."""
-        return self._size
 
     def __iter__(self) -> Iterator[Task]:
         for tasks in self._by_tries:
@@ -40,7 +37,7 @@ class ReadyTasks:
         """Add a task; each that is added has a greater ``number`` than those before."""
         tries = min(task.attempts, MAX_TRIES)
         self._by_tries[tries].append((number, task))
-        self._size += 1
+        self.size += 1
         if len(self._by_tries[tries]) >= self._clean_up_at[tries]:
             self._clean_up(tries)
 
@@ -48,7 +45,7 @@ class ReadyTasks:
         """Drop what isn't current from the middle, too; next when there are twice as many, so that it costs little."""
         tasks = self._by_tries[tries]
         current = deque(entry for entry in tasks if self._is_current(entry[1]))
-        self._size -= len(tasks) - len(current)
+        self.size -= len(tasks) - len(current)
         self._by_tries[tries] = current
         self._clean_up_at[tries] = max(CLEAN_UP, 2 * len(current))
 
@@ -100,14 +97,14 @@ class ReadyTasks:
         return task
 
     def _take(self, tasks: deque[tuple[int, Task]], newest: bool) -> Task:
-        self._size -= 1
+        self.size -= 1
         return (tasks.pop() if newest else tasks.popleft())[1]
 
     def _pass_over(self, tasks: deque[tuple[int, Task]]) -> None:
         """Drop what isn't current from both ends."""
         while tasks and not self._is_current(tasks[0][1]):
             tasks.popleft()
-            self._size -= 1
+            self.size -= 1
         while tasks and not self._is_current(tasks[-1][1]):
             tasks.pop()
-            self._size -= 1
+            self.size -= 1

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.client import GONE_AWAY, Ledger, ask, form, png, post
-from tests.hostile import KINDS
+from tests.hostile import KINDS, MIX
 from tests.processes import Merlind, ProcessCase, environment, until
 from tests.upstream import Upstream, UpstreamRequest
 
@@ -170,20 +170,19 @@ class HostileTest(ProcessCase):
     def test_all_attacks(self) -> None:
         """Attacks of all kinds, one after the other and together, leave merlind as it was (A1 to A9, B1 to B6)."""
         task = self.warm_up()
-        everything = tuple(KINDS)
         with Neighbour(self.daemon, self.kept, task) as neighbour:
             until(lambda: neighbour.uploads >= 3, "the neighbour to be served")
             before = self.daemon.memory()
             post(self.daemon.port, "held", png())
             post(self.daemon.port, "forgotten", png())
-            for kind in everything:
+            for kind in KINDS:
                 self.stage(neighbour, ((kind,), 400, 32, 0.05))
             self.stage(neighbour, (("uploads begun",), 600, 520, 3.0))
-            self.stage(neighbour, (("long polls",), 5000, 300, 3.0), (("pipelines",), 20_000, 64, 1.0))
+            self.stage(neighbour, (("long polls",), 5000, 300, 3.0), (("floods",), 50_000, 64, 1.0))
             self.stage(
                 neighbour, (("trailers", "many headers"), 300, 30, 0.5), (("new names", "long names"), 1000, 30, 0.05)
             )
-            self.stage(neighbour, (everything, 10_000, 64, 0.3), (everything, 10_000, 64, 0.02))
+            self.stage(neighbour, (MIX, 10_000, 64, 0.3), (MIX, 10_000, 64, 0.02))
             self.gate.set()
             until(lambda: self.daemon.metric("merlind_connections") <= 1, "all connections but one to be closed")
         self.check_afterwards(before)
@@ -212,8 +211,8 @@ class HostileTest(ProcessCase):
         post(self.daemon.port, "held", png())
         with Neighbour(self.daemon, self.kept, task) as neighbour:
             endless = 10**9
-            Attack(self, ("pipelines", "long polls"), endless, 64, 5.0)
-            Attack(self, tuple(KINDS), endless, 64, 0.5)
+            Attack(self, ("floods", "long polls"), endless, 64, 5.0)
+            Attack(self, MIX, endless, 64, 0.5)
             until(lambda: neighbour.answers >= 20, "the neighbour to be served")
             self.assertEqual(neighbour.wrong, [])
             self.assertEqual(self.daemon.stop(), -signal.SIGTERM)
