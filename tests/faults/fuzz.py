@@ -115,7 +115,7 @@ class Fuzzer:
                     responses += piece
         codes = [int(code) for code in _STATUS.findall(responses)]
         assert not responses or responses.startswith(b"HTTP/1.1 "), (where, responses[:200])
-        assert not any(code >= 500 for code in codes), (where, responses[:500])
+        assert not any(code >= 500 and code != 501 for code in codes), (where, responses[:500])  # 501: unknown method
         assert self._merlind.running, where
         self.codes.update(codes)
 
