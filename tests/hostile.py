@@ -125,6 +125,14 @@ FORMS = (
 )  # fmt: skip
 
 
+CHUNKS = (
+    in_chunks(form(b"a", _PHOTO + b"x" * 500), 1),
+    in_chunks(form(b"a", _PHOTO + b"x" * 20_000), 1),
+    in_chunks(form(b"a", _PHOTO + b"x" * 5000), 1, b";a=b"),
+    in_chunks(_PHOTO * 20, 1, b";" + b"a" * 3000),
+)
+
+
 def _ending(chance: random.Random) -> End:
     return chance.choice((End.LEAVE, End.RESET, End.HOLD))
 
@@ -141,7 +149,7 @@ def _odd(chance: random.Random) -> Visit:
 
 
 def _many_headers(chance: random.Random) -> Visit:
-    lines = [next(SHORT) + b":" for _ in range(chance.choice((98, 200, 2500)))]
+    lines = [next(SHORT) + b":" for _ in range(chance.choice((98, 200, 1500)))]
     return Visit(
         b"GET / HTTP/1.1\r\nHost: a\r\n" + b"\r\n".join(lines) + chance.choice((b"\r\n\r\n", b"\r\nX")),
         chance.choice(list(End)),
@@ -161,14 +169,7 @@ def _trailers(chance: random.Random) -> Visit:
 
 
 def _chunks(chance: random.Random) -> Visit:
-    body = in_chunks(
-        form(b"a", _PHOTO + b"x" * chance.choice((500, 20_000))),
-        1,
-        chance.choice((b"", b"", b";a=b", b";" + b"a" * 3000)),
-    )
-    return Visit(
-        head(b"POST / HTTP/1.1", _FORM, _CHUNKED) + body[:1_000_000], chance.choice((End.LEAVE, End.RESET, End.HOLD))
-    )
+    return Visit(head(b"POST / HTTP/1.1", _FORM, _CHUNKED) + chance.choice(CHUNKS), _ending(chance))
 
 
 def _uploads(chance: random.Random) -> Visit:
