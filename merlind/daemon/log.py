@@ -6,6 +6,7 @@ Twisted's own text observer takes 30 µs for each line, which is as much as a st
 import json
 import time
 from collections.abc import Callable
+from functools import lru_cache
 from threading import RLock, get_ident
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -34,10 +35,16 @@ _URGENT = frozenset({LogLevel.warn, LogLevel.error, LogLevel.critical})
 
 def text_line(event: LogEvent) -> str:
     """Render an event as Twisted's text logs do: time, namespace, level and message, and a traceback if it has one."""
-    when = time.strftime("%Y-%m-%dT%H:%M:%S%z", time.localtime(int(event.get("log_time", 0))))
+    when = _local_time(int(event.get("log_time", 0)))
     line = f"{when} [{event.get('log_namespace', '-')}#{_level(event)}] {_message(event)}\n"
     failure = event.get("log_failure")
     return line if failure is None else line + failure.getTraceback()
+
+
+@lru_cache(maxsize=1)
+def _local_time(second: int) -> str:
+    """Return a time in seconds since the epoch as the log has it; most lines share it with the one before."""
+    return time.strftime("%Y-%m-%dT%H:%M:%S%z", time.localtime(second))
 
 
 def json_line(event: LogEvent) -> str:

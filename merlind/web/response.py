@@ -4,6 +4,7 @@ import json
 import math
 import time
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any
 
 from twisted.web.http import RESPONSES, datetimeToString
@@ -49,7 +50,7 @@ class Response:
         """
         lines = [
             b"HTTP/1.1 %d %s" % (self.code, _REASONS[self.code]),
-            b"Date: " + datetimeToString(int(time.time())),
+            b"Date: " + _date(int(time.time())),
             b"Cache-Control: no-store",
             b"X-Content-Type-Options: nosniff",
         ]
@@ -60,6 +61,12 @@ class Response:
         if close:
             lines.append(b"Connection: close")
         return b"\r\n".join(lines) + b"\r\n\r\n" + (b"" if head else self.body)
+
+
+@lru_cache(maxsize=1)
+def _date(second: int) -> bytes:
+    """Return a time in seconds since the epoch as an HTTP date; most responses share it with the one before."""
+    return bytes(datetimeToString(second))
 
 
 class HTTPError(Exception):

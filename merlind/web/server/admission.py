@@ -32,25 +32,21 @@ class Admission:
 class Admitted:
     """One connection. ``leave`` it when it is lost."""
 
-    __slots__ = ("_addresses", "_counted", "_limit", "_peer", "_seen", "_trusted")
+    __slots__ = ("_addresses", "_counted", "_limit", "_peer", "_trusted")
 
     def __init__(self, addresses: ClientAddresses, limit: ClientLimit, peer: str | None) -> None:
         self._addresses = addresses
         self._limit = limit
         self._counted: str | None = None
-        self._seen = False
         self._set_peer(peer)
         if not self._trusted:
             self._count(self.client_of(None))
 
-    def begin_request(self, peer: str | None, head: Head) -> None:
+    def look_again(self, peer: str | None, head: Head) -> None:
         """Look again at the first request: ``peer`` may be another one by now, told by the PROXY protocol.
 
         Raises ClientOverLimit.
         """
-        if self._seen:
-            return
-        self._seen = True
         if peer != self._peer:
             self.leave()
             self._set_peer(peer)

@@ -56,6 +56,7 @@ class Connection(Protocol):
     """Whether the connection stays open after the response."""
     _phase = Phase.IDLE
     _request: Request | None = None
+    _seen = False
     _ahead = b""
     _parsing = False
     _reading_paused = False
@@ -205,11 +206,13 @@ class Connection(Protocol):
             return
         head = parser.head
         self.persistent = head.persistent and not self.site.draining
-        try:
-            self._admitted.begin_request(getattr(self.transport.getPeer(), "host", None), head)
-        except ClientOverLimit as error:
-            self.refuse(over_limit(error))
-            return
+        if not self._seen:
+            self._seen = True
+            try:
+                self._admitted.look_again(getattr(self.transport.getPeer(), "host", None), head)
+            except ClientOverLimit as error:
+                self.refuse(over_limit(error))
+                return
         if parser.complete and (response := self.site.entry.respond_at_once(head)) is not None:
             self._send(response)
             return
