@@ -78,7 +78,7 @@ class PhotoForm:
         self._reservation = reservation
         self._max_photo_bytes = max_photo_bytes
         self._received = 0
-        self._unread = bytearray()
+        self._unread: bytes | bytearray = b""
         self._field: str | None = None
         self._seen: set[str] = set()
         self._name = bytearray()
@@ -90,7 +90,11 @@ class PhotoForm:
         """Take the next bytes of the body, in pieces of any size."""
         fitting = data[: self._max_photo_bytes + FORM_OVERHEAD - self._received]
         self._received += len(fitting)
-        self._unread += fitting
+        if len(fitting) >= _READ_STEP:
+            self._unread = bytes(self._unread) + fitting  # without a copy if there is nothing unread
+        else:
+            self._unread = bytearray(self._unread) if isinstance(self._unread, bytes) else self._unread
+            self._unread += fitting
         if len(fitting) < len(data):
             # A fault within the room comes before the one that there is too much, however the body was cut.
             self._read_up_to(self._received)

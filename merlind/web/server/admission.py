@@ -32,7 +32,7 @@ class Admission:
 class Admitted:
     """One connection. ``leave`` it when it is lost."""
 
-    __slots__ = ("_addresses", "_counted", "_limit", "_peer", "_trusted")
+    __slots__ = ("_addresses", "_counted", "_limit", "_own", "_peer", "_trusted")
 
     def __init__(self, addresses: ClientAddresses, limit: ClientLimit, peer: str | None) -> None:
         self._addresses = addresses
@@ -59,8 +59,11 @@ class Admitted:
     def client_of(self, head: Head | None) -> str:
         """Return who sent a request; None is one that tells no address."""
         if head is None or not self._trusted:
-            return self._addresses.client_of(self._peer, (), ())
-        return self._addresses.client_of(self._peer, head.get_all(b"forwarded"), head.get_all(b"x-forwarded-for"))
+            return self._own
+        forwarded, x_forwarded_for = head.get_all(b"forwarded"), head.get_all(b"x-forwarded-for")
+        if not forwarded and not x_forwarded_for:
+            return self._own
+        return self._addresses.client_of(self._peer, forwarded, x_forwarded_for)
 
     def leave(self) -> None:
         """Count it no longer."""
@@ -71,6 +74,7 @@ class Admitted:
     def _set_peer(self, peer: str | None) -> None:
         self._peer = peer
         self._trusted = self._addresses.is_trusted(peer)
+        self._own = self._addresses.client_of(peer, (), ())
 
     def _count(self, client: str) -> None:
         self._limit.add(client)
