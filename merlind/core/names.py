@@ -20,14 +20,19 @@ def canonical_name(text: str) -> str:
 
     Raises ValueError if it is longer than MAX_NAME.
     """
+    # Printable ASCII is in NFC, and nothing in it is invisible but spaces.
+    name = text.strip() if text.isascii() and text.isprintable() else _visible_nfc(text)
+    if len(name) > MAX_NAME:
+        raise ValueError(_TOO_LONG)
+    return name
+
+
+def _visible_nfc(text: str) -> str:
     start, end = visible_span(text)
     # NFC sorts combining marks in a time that grows with the square of their number.
     if end - start > _MAX_DECOMPOSED:
         raise ValueError(_TOO_LONG)
-    name = trim(unicodedata.normalize("NFC", text[start : end + MAX_ATTACHED]))
-    if len(name) > MAX_NAME:
-        raise ValueError(_TOO_LONG)
-    return name
+    return trim(unicodedata.normalize("NFC", text[start : end + MAX_ATTACHED]))
 
 
 def normal_name(raw: bytes) -> str:
@@ -39,6 +44,11 @@ def normal_name(raw: bytes) -> str:
     name = canonical_name(text)
     if not name:
         raise ValueError("the name is empty")
+    if not name.isascii() or not name.isprintable():
+        _check_characters(name)
+    return name
+
+
+def _check_characters(name: str) -> None:
     if any(c in _BIDI or unicodedata.category(c) in _FORBIDDEN for c in name):
         raise ValueError("the name has control characters in it")
-    return name

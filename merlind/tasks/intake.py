@@ -19,6 +19,8 @@ SMALL_UPLOAD = 256 * 1024
 MAX_SMALL_BYTES = 64 * 1024 * 1024
 """With more bytes than this in uploads, active or being committed, further ones go to files even if they are small."""
 
+_log = Logger()
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:
@@ -50,8 +52,6 @@ class Reservation:
 
 class Intake:
     """Reservations and submissions. ``on_refused(limit, by)`` is called for each reservation that isn't made."""
-
-    _log = Logger()
 
     def __init__(
         self,
@@ -147,6 +147,6 @@ class Intake:
         if starts:
             self._counts.belongs(task.id, client)
             self._results.on_transition(accepted.before, task)
-            self._log.info("task {task}: received, {size} bytes", task=task.id, size=task.photo.size)
+            _log.info("task {task}: received, {size} bytes", task=task.id, size=task.photo.size)
             self._scheduler.add(task)
         return task

@@ -21,6 +21,8 @@ SAVE_RETRY = 5.0
 
 _LOST = TaskError("photo_lost", "the photo was lost on the server; please send it again", Source.MERLIND)
 
+_log = Logger()
+
 
 class Worker:
     """Makes attempts, any number at a time.
@@ -28,8 +30,6 @@ class Worker:
     ``on_transition(before, after)`` is called when a task's state changes; if it is finished, once that is durable.
     ``on_change()`` is called when a request has ended or a task was scheduled or removed.
     """
-
-    _log = Logger()
 
     def __init__(
         self,
@@ -70,7 +70,7 @@ class Worker:
 
     def run(self, work: Coroutine[Any, Any, None]) -> None:
         """Run ``attempt`` or ``finish`` on its own."""
-        run(work, self._log)
+        run(work, _log)
 
     async def attempt(self, task: Task) -> None:
         """Send one request for a task, and apply what came back."""
@@ -79,7 +79,7 @@ class Worker:
         try:
             outcome = await self._request(task)
         except PhotoMissing as missing:
-            self._log.error("task {task}: its photo is missing: {why}", task=task.id, why=str(missing))
+            _log.error("task {task}: its photo is missing: {why}", task=task.id, why=str(missing))
             if self._queue.is_current(task):
                 await self.finish(task, fail(task, _LOST, self._clock.wall()))
             return
@@ -100,7 +100,7 @@ class Worker:
         except (CancelledError, PhotoMissing):
             raise
         except Exception:
-            self._log.failure("task {task}: unexpected error in a request to the upstream", task=task.id)
+            _log.failure("task {task}: unexpected error in a request to the upstream", task=task.id)
             return TransientError("unexpected error")
 
     def _request_ended(self, result: T, task_id: int) -> T:
@@ -122,17 +122,17 @@ class Worker:
                 self._log_error(before, after, reason, fault)
             case HandleExpired():
                 then = "giving up" if after.finished else "asking again" if after.retry_id else "uploading again"
-                self._log.warn("task {task}: the upstream doesn't know its retry_id: {then}", task=after.id, then=then)
+                _log.warn("task {task}: the upstream doesn't know its retry_id: {then}", task=after.id, then=then)
 
     def _log_error(self, before: Task, after: Task, reason: str, fault: Fault) -> None:
         if fault is Fault.MISCONFIGURED:
-            self._log.error(
+            _log.error(
                 "task {task}: the upstream rejects our requests ({why}): check --upstream", task=after.id, why=reason
             )
         else:
-            self._log.warn("task {task}: transient error: {why}", task=after.id, why=reason)
+            _log.warn("task {task}: transient error: {why}", task=after.id, why=reason)
         if after.suspect and not before.suspect:
-            self._log.warn("task {task}: it keeps failing while others succeed", task=after.id)
+            _log.warn("task {task}: it keeps failing while others succeed", task=after.id)
 
     async def finish(self, before: Task, after: Task) -> None:
         """Save a finished task, then notify. It counts as unfinished until the commit."""
@@ -149,7 +149,7 @@ class Worker:
                 self._queue.remove(after.id)
                 if ours:
                     why = f", {after.error.code}" if after.error else ""
-                    self._log.info("task {task}: {state}{why}", task=after.id, state=after.state.value, why=why)
+                    _log.info("task {task}: {state}{why}", task=after.id, state=after.state.value, why=why)
                     self._on_transition(before, after)
                 self._on_change()
             return
@@ -165,7 +165,7 @@ class Worker:
         self._queue.schedule(after)
         self._on_change()
         if (after.state, after.retry_id) != (before.state, before.retry_id):
-            self._log.info("task {task}: {state}", task=after.id, state=after.state.value)
+            _log.info("task {task}: {state}", task=after.id, state=after.state.value)
             await self._persist(after)
         elif after.blamed > before.blamed:
             await self._persist(after)
