@@ -48,6 +48,8 @@ class Lane(StrEnum):
     MAIN = "main"
     SUSPECTS = "suspects"
 
+    __hash__ = str.__hash__  # as for State
+
 
 class Pick(StrEnum):
     """Which ready task is next: the first that was ready, a fair choice of the least tried, a probe, a newcomer."""

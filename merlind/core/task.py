@@ -36,6 +36,8 @@ class State(StrEnum):
     READY = "ready"
     FAILED = "failed"
 
+    __hash__ = str.__hash__  # Enum's own is written in Python, and states are looked up all the time
+
 
 @dataclass(frozen=True, slots=True)
 class Photo:

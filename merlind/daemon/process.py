@@ -19,8 +19,9 @@ from merlind.daemon.log_output import LogOutput
 _SWITCH_INTERVAL = 0.0005
 """Seconds that the reactor may run on when the database's thread wants to: the thread soon waits for the disk again."""
 
-_GC_THRESHOLDS = (5_000, 20, 100)
-"""The garbage collector's thresholds. With Python's own it often goes through all tasks, and clients wait."""
+_GC_THRESHOLDS = (50_000, 20, 100)
+"""The garbage collector's thresholds. With Python's own it often goes through all tasks, and clients wait. Hardly
+anything here refers to itself, and what does is collected by time."""
 
 LAST_MOMENT = 0.5
 """Seconds from a failure of the disk to the end of the process, for the last responses."""

@@ -99,10 +99,10 @@ class Routes:
         # Relative (RFC 9110, section 10.2.2), so that it is right below any path that a proxy serves merlind at.
         link = b"?task_id=%d" % task.id
         if status is not None and status.result is not None:
-            body = {"status": "ready", "task": task.id, "result": status.result}
-            return json_response(200, body, (b"Content-Location", link))
-        body = {"status": "received", "task": task.id, "result": None}
-        return json_response(202, body, (b"Location", link), self._status.again)
+            ready = {"status": "ready", "task": task.id, "result": status.result}
+            return json_response(200, ready, (b"Content-Location", link))
+        body = b'{"status":"received","task":%d,"result":null}' % task.id
+        return Response(202, body, headers=((b"Location", link), self._status.again))
 
     @app.route("/", methods=["GET", "HEAD"])  # type: ignore[type-var]
     async def show(self, request: HandledRequest) -> Response:

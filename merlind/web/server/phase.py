@@ -15,6 +15,8 @@ class Phase(Enum):
     CLOSING = "closed by us; the client has not closed yet"
     CLOSED = "closed"
 
+    __hash__ = object.__hash__  # Enum's own is written in Python, and each request looks phases up
+
 
 IDLE_TIMEOUT = 60.0
 """Seconds that a connection may stay open without a request."""

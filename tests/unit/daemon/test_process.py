@@ -35,7 +35,7 @@ class LimitsTests(ProcessCase):
         """Threads switch soon, and the garbage collector runs seldom and skips what is imported."""
         process.shorten_pauses()
         self.assertAlmostEqual(sys.getswitchinterval(), 0.0005)
-        self.assertEqual((gc.get_threshold(), self.frozen), ((5_000, 20, 100), [True]))
+        self.assertEqual((gc.get_threshold(), self.frozen), ((50_000, 20, 100), [True]))
         self.assertTrue(gc.isenabled())
 
 
