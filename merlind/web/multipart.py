@@ -11,6 +11,7 @@ microseconds for each piece: whoever gets many small ones joins them first.
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum, auto
+from functools import lru_cache
 
 from multipart import (  # type: ignore[import-untyped]
     MultipartError,
@@ -98,6 +99,10 @@ def find_boundary(content_type: bytes | None) -> bytes:
     if not 1 <= len(boundary) <= MAX_BOUNDARY or not boundary.isprintable():
         raise BadBoundary("no usable boundary")
     return boundary.encode("latin-1")
+
+
+SHORT_HEADERS = 64
+"""The longest headers of a part that are remembered, in bytes: too short for anybody's filename."""
 
 
 class _Phase(Enum):
@@ -195,7 +200,9 @@ class FormReader:
             if len(self._buffer) - self._at >= most:
                 raise FormTooComplex("the headers of a part are too long")
             return None
-        part, self._announced = _parse_headers(self._buffer[self._at : end], rules)
+        block = self._buffer[self._at : end]
+        parse = _parse_short_headers if len(block) <= SHORT_HEADERS else _parse_headers
+        part, self._announced = parse(block, rules)
         self._at = end
         self._parts += 1
         self._phase = _Phase.CONTENT
@@ -264,3 +271,7 @@ def _parse_headers(block: bytes, rules: FormRules) -> tuple[FormPart, int | None
     length = segment.header("Content-Length")
     part = FormPart(name, filename, segment.content_type, None if encoding is None else encoding.lower())
     return part, None if length is None else int(length)
+
+
+_parse_short_headers = lru_cache(maxsize=32)(_parse_headers)
+"""Nearly all forms have the same headers before a name, and they take longer to parse than the name."""
