@@ -94,9 +94,8 @@ class RequestParser:
         Raises HTTPError for a malformed request, and for one beyond a limit. ``take_body`` has what came before that.
         """
         if not self.started:
-            begin = start
-            while begin < len(data) and data[begin] in _EMPTY_LINES:
-                begin += 1  # RFC 9112, section 2.2: ignore empty lines before a request
+            # RFC 9112, section 2.2: ignore empty lines before a request.
+            begin = len(data) - len(data[start:].lstrip(_EMPTY_LINES))
             if begin > start:
                 return begin
             self.started = True
