@@ -8,9 +8,10 @@ from typing import Any
 
 from twisted.internet.endpoints import serverFromString
 from twisted.internet.error import CannotListenError
-from twisted.internet.interfaces import IAddress, IListeningPort, IProtocolFactory
+from twisted.internet.interfaces import IAddress, IListeningPort, IProtocolFactory, IProtocolNegotiationFactory
 from twisted.internet.protocol import Factory, Protocol
 from twisted.python.failure import Failure
+from zope.interface import implementer
 
 BACKLOG = 1024
 """How many connections may wait to be accepted, unless a description says otherwise.
@@ -35,6 +36,7 @@ class _Closes(Protocol):
         self.transport.abortConnection()
 
 
+@implementer(IProtocolNegotiationFactory)
 class _NeverNone(Factory):
     """A factory that closes the connections that ``factory`` wants none of, for which it makes no protocol.
 
@@ -54,6 +56,10 @@ class _NeverNone(Factory):
 
     def doStop(self) -> None:
         self._factory.doStop()
+
+    def acceptableProtocols(self) -> list[bytes]:
+        negotiates = IProtocolNegotiationFactory(self._factory, None)
+        return [] if negotiates is None else list(negotiates.acceptableProtocols())
 
     def buildProtocol(self, addr: IAddress | None) -> Any:
         return self._factory.buildProtocol(addr) or _Closes()

@@ -1,13 +1,15 @@
-"""An upstream with certificates that merlind must not trust, and one that it may; over real sockets.
+"""TLS over real sockets: an upstream with certificates that merlind must not trust, and merlind's own listener.
 
 Codes such as U18 are rows of docs/battery.md.
 """
 
+import socket
+import ssl
 from functools import partial
 
 from tests.certificates import make_identity
 from tests.client import png, post
-from tests.processes import HOST, Merlind, ProcessCase, until
+from tests.processes import HOST, Merlind, ProcessCase, free_port, until
 from tests.upstream import Upstream, UpstreamRequest
 
 
@@ -38,3 +40,29 @@ class CertificateTest(ProcessCase):
 
     def has_logged(self, merlind: Merlind, words: str) -> bool:
         return words in merlind.log()
+
+
+class ListenerTest(ProcessCase):
+    """merlind's own TLS, on an ``ssl:`` endpoint."""
+
+    def test_serves_by_tls(self) -> None:
+        """A client that asks for HTTP by its name (ALPN) gets it, and what it pipelines is answered in order."""
+        identity = make_identity("localhost")
+        pem = self.folder / "server.pem"
+        pem.write_bytes(identity.key_pem + identity.certificate_pem)
+        port = free_port()
+        merlind = Merlind(
+            self.addCleanup, self.folder, f"--listen=ssl:{port}:interface={HOST}:privateKey={pem}"
+        ).start()
+        context = ssl.create_default_context(cadata=identity.certificate_pem.decode("ascii"))
+        for offered in (["h2", "http/1.1"], ["http/1.1"], []):
+            if offered:
+                context.set_alpn_protocols(offered)
+            with socket.create_connection((HOST, port), 30) as raw:
+                client = context.wrap_socket(raw, server_hostname="localhost")
+                client.sendall(b"GET /?task_id=1 HTTP/1.1\r\nHost: localhost\r\n\r\n" * 100)
+                received = b""
+                while received.count(b"HTTP/1.1 404 ") < 100:
+                    received += client.recv(65536)
+                client.close()
+        merlind.stop()

@@ -4,8 +4,9 @@ from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.defer import Deferred, succeed
-from twisted.internet.interfaces import IAddress, IReactorTime
+from twisted.internet.interfaces import IAddress, IProtocolNegotiationFactory, IReactorTime
 from twisted.internet.protocol import Factory
+from zope.interface import implementer
 
 from merlind.web.refusals import over_limit
 from merlind.web.response import Response, unavailable
@@ -17,6 +18,7 @@ from merlind.web.server.refused import Refusals, RefusedConnection
 _FULL = unavailable("too_many_connections", "there are too many connections")
 
 
+@implementer(IProtocolNegotiationFactory)
 class EdgeSite(Factory):
     """The factory of a listener's connections. ``entry`` says what requests are for.
 
@@ -49,6 +51,10 @@ class EdgeSite(Factory):
     def connections(self) -> int:
         """How many connections are open."""
         return len(self._open)
+
+    def acceptableProtocols(self) -> list[bytes]:
+        """Return what TLS may offer (RFC 7301): without it, clients that ask for HTTP by name get no connection."""
+        return [b"http/1.1"]
 
     def buildProtocol(self, addr: IAddress | None) -> Any:
         peer: str | None = getattr(addr, "host", None)
