@@ -31,17 +31,13 @@ from merlind.web.server.phase import (
 from merlind.web.server.request import Request
 
 SMALL_READ = 8192
-"""Bytes to read from the socket at once, except for a body: so much may be held that is behind a request."""
+"""Bytes to read from the socket at once: so much may be held of what is behind a request."""
+
+LARGE_READ = 256 * 1024
+"""Bytes to read from the socket at once while so much of a body is still to come."""
 
 MAX_AHEAD = 8192
 """Bytes to read of what is behind the request that is being handled, at most one read more."""
-
-LARGE_BODY = 64 * 1024
-"""Bytes beyond which a body counts as large."""
-
-BODY_READ = 64 * 1024
-LARGE_READ = 256 * 1024
-"""Bytes to read from the socket at once while a body comes in, and while a large one does."""
 
 TURN = 4 * BLOCK
 """Bytes of a body in chunks, or pieces of 1/64 of that, to parse before other connections get their turn."""
@@ -75,7 +71,7 @@ class Connection(Protocol):
 
     def connectionMade(self) -> None:
         self._deadline.set(HEADER_TIMEOUT)
-        self._read_at_once(SMALL_READ)
+        self._set_read_size()
         self.site.opened(self)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
@@ -174,6 +170,7 @@ class Connection(Protocol):
             self._ahead = b""
             return
         self._ahead = data[place:]
+        self._set_read_size()
         waits_for_turn = bool(self._ahead) and self._phase in RECEIVING
         if waits_for_turn:
             self._next_turn = self.site.reactor.callLater(0, self._take_turn)
@@ -186,9 +183,10 @@ class Connection(Protocol):
         self._next_turn = None
         self._parse()
 
-    def _read_at_once(self, size: int) -> None:
+    def _set_read_size(self) -> None:
+        """Read a large body in large pieces, and little of what is behind a request."""
         if hasattr(self.transport, "bufferSize"):  # not with TLS
-            self.transport.bufferSize = size
+            self.transport.bufferSize = min(LARGE_READ, max(SMALL_READ, self._parser.left))
 
     def _pause_reading(self, pause: bool) -> None:
         if pause is not self._reading_paused:
@@ -230,7 +228,6 @@ class Connection(Protocol):
 
     def _await_body(self, head: Head) -> None:
         self._enter(Phase.BODY)
-        self._read_at_once(LARGE_READ if (head.length or 0) > LARGE_BODY else BODY_READ)
         if head.version == b"HTTP/1.1" and b"100-continue" in head.tokens(b"expect"):
             self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
@@ -246,7 +243,6 @@ class Connection(Protocol):
                 self.refuse(error.response)
                 return
         if self._parser.complete:
-            self._read_at_once(SMALL_READ)
             self._handle(request)
 
     def _handle(self, request: Request) -> None:

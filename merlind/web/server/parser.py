@@ -79,7 +79,8 @@ class RequestParser:
         self._line = bytearray()
         self._tail = b""
         self._size = 0
-        self._left = 0
+        self.left = 0
+        """Bytes of the body that are still to come, where its length is known."""
         self._payload_before = 0
 
     @property
@@ -117,8 +118,8 @@ class RequestParser:
         return data
 
     def _end_of_piece(self, data: bytes, start: int) -> int:
-        if self._left:
-            return min(len(data), start + self._left)
+        if self.left:
+            return min(len(data), start + self.left)
         # The end may have begun in the piece before.
         end = (self._tail + data[start : start + 3]).find(_END)
         if end >= 0:
@@ -147,7 +148,7 @@ class RequestParser:
         self.head = Head(bytes(self._line.partition(b"\r\n")[0]), self._notes.fields)
         self._notes.fields = []
         self.complete = self._notes.complete
-        self._left = self.head.length or 0
+        self.left = self.head.length or 0
         self._size = 0
         self._tail = b""
 
@@ -183,8 +184,8 @@ class RequestParser:
             self._parse(piece)
         finally:
             self.payload += sum(map(len, self._notes.body))
-        if self._left:
-            self._left -= len(piece)
+        if self.left:
+            self.left -= len(piece)
         elif self._notes.complete:
             self._check_trailers()
         else:

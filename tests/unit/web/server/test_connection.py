@@ -13,7 +13,7 @@ from zope.interface.verify import verifyObject
 from merlind.tasks import intake
 from merlind.web.ignored_body import MAX_IGNORED_BODY
 from merlind.web.server import connection
-from merlind.web.server.connection import LARGE_BODY, LARGE_READ
+from merlind.web.server.connection import SMALL_READ
 from merlind.web.server.parser import MAX_HEAD
 from merlind.web.server.phase import (
     BODY_GRACE,
@@ -33,7 +33,6 @@ from tests.unit.web.support import (
     EdgeCase,
     LogLines,
     WholeTransport,
-    WireTransport,
     chunked,
     fired,
     form,
@@ -357,14 +356,19 @@ class AcceptedTests(EdgeCase):
         self.assertEqual(self.ask(get(5, Expect="100-continue")).code, 404)
 
     def test_reads_large_bodies_fast(self) -> None:
-        """A large body is read in large pieces; one in chunks isn't, since it is parsed in small ones."""
-        for headers, size in (
-            ({"Content_Length": str(LARGE_BODY)}, WireTransport.bufferSize),
-            ({"Content_Length": str(LARGE_BODY + 1)}, LARGE_READ),
-            ({"Transfer_Encoding": "chunked"}, WireTransport.bufferSize),
+        """A large body is read in large pieces, and little of what is behind it or behind anything else."""
+        self.patch(connection, "LARGE_READ", 50_000)
+        client = self.connect()
+        sizes = [client.transport.bufferSize]
+        for data in (
+            post(b"", Content_Length="60000").replace(b"POST / ", b"PUT / "),
+            b"x" * 59_000,
+            b"x" * 1_000,
+            post(b"", Transfer_Encoding="chunked"),
         ):
-            client = self.connect().send(post(b"", **headers))
-            self.assertEqual(client.transport.bufferSize, size)
+            client.send(data)
+            sizes.append(client.transport.bufferSize)
+        self.assertEqual(sizes, [SMALL_READ, 50_000, SMALL_READ, SMALL_READ, SMALL_READ])
 
 
 class ConnectionTests(EdgeCase):
