@@ -358,7 +358,9 @@ class PeerTests(SynchronousTestCase):
         try:
             for event in parser.parse((b"\r\n" + body)[(b"\r\n" + body).index(b"\r\n--B") :]):
                 if isinstance(event, MultipartSegment):
-                    theirs.append((event.name, b""))
+                    # It was told to take the bytes for Latin-1; ours takes them for UTF-8.
+                    name = None if event.name is None else event.name.encode("latin-1").decode("utf-8", "replace")
+                    theirs.append((name, b""))
                 elif event is not None:
                     theirs[-1] = (theirs[-1][0], theirs[-1][1] + event)
             parser.close()
