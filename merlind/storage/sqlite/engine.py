@@ -1,5 +1,6 @@
 """The engine for SQLite, through adbapi: one connection, one thread, and one transaction for a batch that writes."""
 
+import errno
 import sqlite3
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -155,6 +156,9 @@ class SqliteEngine:
         try:
             self._last_commit.note(now)
         except OSError as error:
+            if error.errno == errno.EIO:
+                # The disk fails just behind the commit, so that its flush may have reached nothing: tell nobody of it.
+                raise StoreBroken(f"a commit could not be noted: {error.strerror}") from error
             # The commit stands. Only if the database is lost as well, and restored from an older copy, is this missed.
             self._log.warn("a commit could not be noted: {error}", error=error.strerror)
 

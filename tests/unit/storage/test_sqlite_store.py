@@ -162,9 +162,14 @@ class StatementTests(SqliteHarness):
         self.assertEqual(read_last_commit(self.folder / "last-commit"), 7.5)
 
     def test_commit_that_cannot_be_noted(self) -> None:
-        """It stands all the same: nothing is lost by it."""
+        """On a full disk it stands all the same: nothing is lost by it."""
         self.patch(os, "pwrite", failing(errno.ENOSPC))
         self.assertEqual(self.stored(self.accept().id), make_task())
+
+    def test_disk_that_fails_behind_a_commit(self) -> None:
+        """Nobody is told of a commit if the disk fails just behind it: it may be gone after a power loss (D2)."""
+        self.patch(os, "pwrite", failing(errno.EIO))
+        self.reason(self.begin_accepting(), StoreBroken)
 
     def test_reads_take_no_lock(self) -> None:
         """What only reads begins no transaction."""
