@@ -133,7 +133,7 @@ class Routes:
         Raises ClientOverLimit.
         """
         waiter = self._results.wait(task_id, request.client)
-        request.on_gone = waiter.cancel
+        request.when_gone(waiter.cancel)
         await waiter.addTimeout(seconds, self._reactor, onTimeoutCancel=_stop_waiting).addErrback(_stop_waiting)
         return await self._status.find(ANONYMOUS, task_id)
 

@@ -29,8 +29,9 @@ class HandledRequest(Protocol):
     """Who asks, for the limits by client."""
     receiver: BodyReceiver | None
     """What took the body. A handler that takes it over sets this to None."""
-    on_gone: Callable[[], None] | None
-    """What to call if the client goes away before the response. A handler that waits for something sets this."""
+
+    def when_gone(self, call: Callable[[], None]) -> None:
+        """Call this if the client goes away before the response; now, if it has gone already."""
 
 
 class Entry(Protocol):

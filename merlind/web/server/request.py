@@ -25,10 +25,9 @@ class Request:
         self.client = client
         self.receiver: BodyReceiver | None = None
         """What takes the body. A handler that takes it over sets this to None."""
-        self.on_gone: Callable[[], None] | None = None
-        """What to call if the client goes away before the response. A handler that waits for something sets this."""
         self._entry = entry
         self._respond: Callable[[Response], None] | None = respond
+        self._on_gone: Callable[[], None] | None = None
 
     def open_body(self) -> None:
         """Choose what takes the body. Raises HTTPError."""
@@ -56,6 +55,13 @@ class Request:
         else:
             response.addCallback(self._finish).addErrback(self._failed)
 
+    def when_gone(self, call: Callable[[], None]) -> None:
+        """Call this if the client goes away before the response; now, if it has gone already."""
+        if self._respond is None:
+            call()
+        else:
+            self._on_gone = call
+
     def end(self) -> None:
         """Discard what came in: the client has gone, or was refused. What a handler has begun goes on to its end.
 
@@ -64,11 +70,12 @@ class Request:
         """
         self._respond = None
         self._discard()
-        if self.on_gone is not None:
-            self.on_gone()
+        on_gone, self._on_gone = self._on_gone, None
+        if on_gone is not None:
+            on_gone()
 
     def _finish(self, response: Response) -> None:
-        self.on_gone = None
+        self._on_gone = None
         self._discard()
         respond, self._respond = self._respond, None
         if respond is not None:

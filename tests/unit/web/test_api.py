@@ -716,6 +716,18 @@ class WaitTests(ContractCase):
         self.end_request(REJECTED)
         self.assert_response(client.reply(), 200, FAILED, Preference_Applied="wait=30")
 
+    def test_gone_before_the_wait(self) -> None:
+        """A client that leaves during the commit isn't waited for: that would hold its request for a minute."""
+        timers = len(self.reactor.getDelayedCalls())
+        client = self.connect()
+        client.protocol.dataReceived(post(Prefer="wait=30"))
+        client.gone = True
+        client.protocol.connectionLost()
+        self.settle()
+        self.assertEqual(len(self.stored()), 1)
+        self.assertEqual(self.core.results.waiting, 0)
+        self.assertEqual(len(self.reactor.getDelayedCalls()), timers)
+
     def test_transitions_on_the_way(self) -> None:
         """A poll or a transient error doesn't end the wait."""
         task = self.accepted()
