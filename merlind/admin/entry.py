@@ -38,3 +38,7 @@ class AdminEntry:
         """Route a request that is for this host (RFC 9110, section 15.5.20)."""
         host = request.head.get(b"host")
         return self._route(request) if host is None or is_own_host(host, self._hosts) else _WRONG_HOST
+
+    def adapt(self, head: Head, response: Response) -> Response:
+        """Return the response as it is."""
+        return response

@@ -5,7 +5,7 @@ merlind does. The fast path gives the same response, byte for byte, and leaves t
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -31,15 +31,29 @@ _log = Logger()
 Route = Callable[[HandledRequest], "Response | Deferred[Response]"]
 """A router: finds the response to a request."""
 
+Adapter = Callable[[Head, Response], Response]
+"""Returns a response as the client of a request gets it."""
+
 
 class EntryPoint:
-    """What the server asks about each request. ``route`` handles what isn't a plain status request."""
+    """What the server asks about each request.
 
-    def __init__(self, intake: Intake, status: StatusResponses, max_photo_bytes: int, route: Route) -> None:
+    ``route`` handles what isn't a plain status request, and each response to that goes through the ``adapters``.
+    """
+
+    def __init__(
+        self,
+        intake: Intake,
+        status: StatusResponses,
+        max_photo_bytes: int,
+        route: Route,
+        adapters: Sequence[Adapter] = (),
+    ) -> None:
         self._intake = intake
         self._status = status
         self._max_photo_bytes = max_photo_bytes
         self._route = route
+        self._adapters = adapters
 
     def respond_at_once(self, head: Head) -> Response | None:
         """Return the response to a plain status request if memory has it, or None."""
@@ -74,6 +88,12 @@ class EntryPoint:
         if task_id is None:
             return self._route(request)
         return self._status.find(ANONYMOUS, task_id).addCallbacks(self._status.respond, no_storage)
+
+    def adapt(self, head: Head, response: Response) -> Response:
+        """Return the response as each adapter leaves it."""
+        for adapter in self._adapters:
+            response = adapter(head, response)
+        return response
 
 
 def _plain_task_id(head: Head) -> int | None:

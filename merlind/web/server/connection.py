@@ -255,6 +255,8 @@ class Connection(Protocol):
 
     def _respond(self, response: Response) -> None:
         """Send the response that a request has found."""
+        assert self._request is not None, "a request responds before it ends"
+        response = self.site.entry.adapt(self._request.head, response)
         self._request = None
         self._send(response, self.site.reactor.seconds() - self._began)
 
@@ -290,6 +292,8 @@ class Connection(Protocol):
         """Respond now, ignore the rest of the request, and close once the client has had time to read the response."""
         if self._phase not in RECEIVING and self._phase is not Phase.HANDLING:
             return
+        if self._parser.head is not None:
+            response = self.site.entry.adapt(self._parser.head, response)
         self._enter(Phase.LINGERING)
         self._ahead = b""
         request, self._request = self._request, None

@@ -46,6 +46,9 @@ class Entry(Protocol):
     def respond(self, request: HandledRequest) -> "Response | Deferred[Response]":
         """Handle a request that is whole. It goes on to its end even if the client goes away."""
 
+    def adapt(self, head: Head, response: Response) -> Response:
+        """Return a response as the client of this request gets it. ``respond_at_once`` returns it so already."""
+
 
 @dataclass(frozen=True, slots=True)
 class ConnectionLimits:

@@ -4,7 +4,7 @@ Bytes go into the protocol that ``site.buildProtocol`` returns, and what it writ
 """
 
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,7 +25,7 @@ from merlind.daemon.metrics import Metrics
 from merlind.tasks.intake import Limits
 from merlind.web.access_log import AccessLog
 from merlind.web.api import Routes
-from merlind.web.entry import EntryPoint
+from merlind.web.entry import Adapter, EntryPoint
 from merlind.web.server.admission import Admission
 from merlind.web.server.interfaces import ConnectionLimits
 from merlind.web.server.site import EdgeSite
@@ -299,6 +299,7 @@ class EdgeCase(SynchronousTestCase):
     max_connections_per_client = 0
     max_pending_per_client = 0
     max_long_polls_per_client = 0
+    adapters: Sequence[Adapter] = ()
 
     def setUp(self) -> None:
         self.core = Core(
@@ -311,7 +312,7 @@ class EdgeCase(SynchronousTestCase):
         self.metrics = Metrics()
         status = StatusResponses(self.core.results, 2.0)
         self.routes = Routes(self.reactor, self.core.intake, self.core.results, self.core.eraser, self.metrics, status)
-        entry = EntryPoint(self.core.intake, status, self.max_photo_bytes, self.routes.respond)
+        entry = EntryPoint(self.core.intake, status, self.max_photo_bytes, self.routes.respond, self.adapters)
         self.site = EdgeSite(
             self.reactor,
             entry,

@@ -63,6 +63,7 @@ class FastPathTests(EdgeCase):
 
             open_body = staticmethod(entry.open_body)
             respond = staticmethod(self.routes.respond)
+            adapt = staticmethod(entry.adapt)
 
             @staticmethod
             def respond_at_once(head: Head) -> None:
