@@ -17,7 +17,12 @@ setup(
     python_requires=">=3.11",
     # A namespace package, because twisted.plugins must have no __init__.py.
     packages=find_namespace_packages(include=["merlind", "merlind.*", "twisted.plugins"]),
-    package_data={"merlind": ["py.typed"], "merlind.storage.sqlite": ["schema/*.sql"], "merlind.web": ["page/*"]},
+    package_data={
+        "merlind": ["py.typed"],
+        "merlind.merlinface.scorer": ["data/*", "data/LICENSES/*"],
+        "merlind.storage.sqlite": ["schema/*.sql"],
+        "merlind.web": ["page/*"],
+    },
     install_requires=[
         "httptools>=0.8",
         "hyperlink>=21.0",
@@ -30,5 +35,9 @@ setup(
         "Twisted[tls]>=26.10.0,<27",
         "werkzeug>=3.0",
     ],
+    # What the face scorer needs: without it, merlind is a gateway alone.
+    extras_require={
+        "scorer": ["anyascii>=0.3.3", "numpy>=2.3", "onnxruntime>=1.24", "Pillow>=12.0", "pi-heif>=1.1"],
+    },
     zip_safe=False,
 )
