@@ -100,7 +100,7 @@ def _blurred(births: Numbers) -> Numbers:
 
 def _living(age: float) -> float:
     """Return the share of an age's people who may be in a photo; a period that has just begun counts."""
-    return 1 / (1 + exp((age - OLD) / OLD_SPREAD)) if age > -PERIOD / 2 else 0.0
+    return 1 / (1 + exp((age - OLD) / OLD_SPREAD)) if age >= -PERIOD / 2 else 0.0
 
 
 def _fit(age: float, judged: float) -> float:

@@ -6,7 +6,7 @@ The weights (data/guess.bin, made by tools/train_guess.py) are those of a logist
 import lzma
 import struct
 import zlib
-from math import exp
+from math import tanh
 
 SLOTS = 16384
 """Parts of names are hashed to so many weights."""
@@ -28,7 +28,8 @@ class Guess:
         if len(letters) < 2:
             return 0.5
         logit = self._bias + self._scale * sum(self._weights[slot] for slot in slots_of(letters))
-        return LOWEST + (HIGHEST - LOWEST) / (1 + exp(-logit))
+        # The logistic function of the logit, by a tanh that can't overflow.
+        return LOWEST + (HIGHEST - LOWEST) * (1 + tanh(logit / 2)) / 2
 
 
 def slots_of(letters: str) -> list[int]:

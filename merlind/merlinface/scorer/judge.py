@@ -14,7 +14,9 @@ from merlind.merlinface.scorer.photo import decode
 SIDE = 224
 """Pixels of the model's input, which is square."""
 
-POINTS = np.array([(38.29, 51.70), (73.53, 51.50), (56.03, 71.74), (41.55, 92.37), (70.73, 92.20)], np.float32) * SIDE / 112
+POINTS = (
+    np.array([(38.29, 51.70), (73.53, 51.50), (56.03, 71.74), (41.55, 92.37), (70.73, 92.20)], np.float32) * SIDE / 112
+)
 """Where eyes, nose and corners of the mouth are put in the input (as ArcFace has them in 112 x 112 pixels)."""
 
 MEAN_BGR = np.array([103.939, 116.779, 123.68], np.float32)

@@ -19,13 +19,14 @@ def key_of(name: str) -> str:
     folded = unicodedata.normalize("NFKC", name).casefold()
     if _LATIN.fullmatch(folded):
         return ascii_key_of(folded)
-    decomposed = unicodedata.normalize("NFD", folded.replace("ё", "е"))
-    return unicodedata.normalize("NFC", "".join(filter(_counts, decomposed)))
+    decomposed = unicodedata.normalize("NFD", folded)
+    key = unicodedata.normalize("NFC", "".join(filter(_counts, decomposed)))
+    return key if any(map(str.isalpha, key)) else ""
 
 
-def ascii_key_of(name: str) -> str:
-    """Return the name transliterated to plain a to z."""
-    return re.sub(r"[^a-z]", "", anyascii(name).lower())
+def ascii_key_of(key: str) -> str:
+    """Return a key, or a name of nothing but letters, transliterated to plain a to z."""
+    return re.sub(r"[^a-z]", "", anyascii(key).lower())
 
 
 def _counts(character: str) -> bool:

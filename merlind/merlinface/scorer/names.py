@@ -47,9 +47,7 @@ class Names:
     def load(cls, extra: Sequence[Table] = ()) -> "Names":
         """Read the tables that come with merlind, and use ``extra`` beside them."""
         data = files("merlind.merlinface.scorer") / "data"
-        return cls(
-            PackedTable((data / "names.bin").read_bytes()), Guess((data / "guess.bin").read_bytes()), extra
-        )
+        return cls(PackedTable((data / "names.bin").read_bytes()), Guess((data / "guess.bin").read_bytes()), extra)
 
     def find(self, name: str) -> NameStatistics:
         """Return what is known of a name, or guess. Raises Refused if there is no letter in it.
@@ -60,9 +58,9 @@ class Names:
         whole = key_of(name)
         if not whole:
             raise Refused(NO_LETTER)
-        row = self._find_written(whole) or self._find_part(name) or self._find_transliterated(name)
+        row = self._find_written(whole) or self._find_part(name) or self._find_transliterated(whole)
         if row is None:
-            return NameStatistics(self._guess.female_share(ascii_key_of(name)), None, self._population, known=False)
+            return NameStatistics(self._guess.female_share(ascii_key_of(whole)), None, self._population, known=False)
         return NameStatistics(_smoothed(row), row.births, self._population, known=True)
 
     def _find_written(self, key: str) -> NameRow | None:
@@ -72,8 +70,8 @@ class Names:
         keys = (key_of(part) for part in _SEPARATORS.split(name))
         return _first(self._find_written(key) for key in keys if len(key) > 1)
 
-    def _find_transliterated(self, name: str) -> NameRow | None:
-        row = self._find_key(ascii_key_of(name))
+    def _find_transliterated(self, key: str) -> NameRow | None:
+        row = self._find_key(ascii_key_of(key))
         return row and NameRow(row.female_share, min(row.people, TRANSLITERATED_PEOPLE), row.births)
 
     def _find_short(self, key: str) -> NameRow | None:

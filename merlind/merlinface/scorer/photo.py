@@ -20,8 +20,8 @@ MAX_PIXELS = 40_000_000
 MAX_JPEG_PIXELS = 200_000_000
 """The most pixels of a JPEG: a progressive one has its coefficients in memory for all of them."""
 
-FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "HEIF")
-"""The formats that are opened, as Pillow calls them (MPO is a JPEG with more pictures behind it)."""
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "HEIF")
+"""The formats that are opened, as Pillow calls them. JPEG opens MPO too: a JPEG with more pictures behind it."""
 
 _SIXTEEN_BITS = ("I;16", "I;16B", "I;16L", "I;16N")
 _WITH_TRANSPARENCY = ("P", "PA", "LA", "La", "RGBA", "RGBa")
