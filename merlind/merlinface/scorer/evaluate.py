@@ -2,8 +2,8 @@
 
     python -m merlind.merlinface.scorer.evaluate people.csv --year 2022
 
-The table has one line a person: the photo's file (relative to the table), the first name, and optionally the year of birth
-and the gender on record (F or M), under the headings ``file,first_name,born,gender_on_record``.
+The table has one line a person: the photo's file (relative to the table), the first name, and optionally the year of
+birth and the gender on record (F or M), under the headings ``file,first_name,born,gender_on_record``.
 """
 
 import argparse
@@ -110,7 +110,8 @@ def describe(report: Report) -> Iterator[str]:
     """Write the report, line by line."""
     refused = ", ".join(f"{count} {reason}" for reason, count in report.refusals.items()) or "none"
     yield f"photos judged     {len(report.looks)} (refused: {refused})"
-    yield f"names             {len({look.person.first_name for look in report.looks})}, {report.unknown_names} in no table"
+    names = {look.person.first_name for look in report.looks}
+    yield f"names             {len(names)}, {report.unknown_names} in no table"
     milliseconds = [1000 * look.seconds for look in report.looks]
     middle, slow = np.percentile(milliseconds, [50, 95])
     yield f"ms a photo        {middle:.1f} (median), {slow:.1f} (95 %)"

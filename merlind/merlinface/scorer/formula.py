@@ -71,11 +71,11 @@ def likelihood_ratio(judgement: Judgement, statistics: NameStatistics, year: int
 
 
 def _births_as_female(births: Births | None) -> Numbers | None:
-    return births and _mixed(births.female, births.male)
+    return _mixed(births.female, births.male) if births else None
 
 
 def _births_as_male(births: Births | None) -> Numbers | None:
-    return births and _mixed(births.male, births.female)
+    return _mixed(births.male, births.female) if births else None
 
 
 def _mixed(own: Numbers, other: Numbers) -> Numbers:

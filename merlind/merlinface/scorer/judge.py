@@ -65,7 +65,7 @@ def aligned(image: Image.Image, points: Array) -> Image.Image:
 
 
 def similarity(points: Array, targets: Array) -> tuple[Array, Array]:
-    """Return the turn and scale (2 x 2) and the shift that bring points nearest to targets, by least squares (Umeyama)."""
+    """Return turn and scale (2 x 2) and the shift that bring points nearest to targets: least squares, by Umeyama."""
     centred, wanted = points - points.mean(0), targets - targets.mean(0)
     left, spread, right = np.linalg.svd(wanted.T @ centred)
     # No mirror image, even if that would be nearer.

@@ -16,7 +16,7 @@ class Judgement:
 
 
 class Refused(Exception):
-    """The photo or the name can't be scored. ``reason`` says why, in words for a person that quote nothing of either."""
+    """The photo or the name can't be scored: ``reason`` says why, in words for a person that quote neither."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)

@@ -21,8 +21,8 @@ _SEPARATORS = re.compile(r"[\s\-‐–.,]+")
 class Table(Protocol):
     """National statistics, as national.py reads them. Births are looked up by ``key_of`` a name.
 
-    ``weight`` is how much one of its births counts beside one of ours: it is up to the table to count for more when it is
-    newer. That a larger table counts for more follows from its births.
+    ``weight`` is how much one of its births counts beside one of ours: it is up to the table to count for more when it
+    is newer. That a larger table counts for more follows from its births.
     """
 
     @property

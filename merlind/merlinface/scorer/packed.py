@@ -1,7 +1,7 @@
 """The table of names that comes with merlind (data/names.bin, made by tools/build_names.py).
 
-It is LZMA over a line of JSON and a sorted line for each name: key, share of women in 1/250, evidence as a power of two,
-and for names with birth years one character for each period.
+It is LZMA over a line of JSON and a sorted line for each name: key, share of women in 1/250, evidence as a power of
+two, and for names with birth years one character for each period.
 """
 
 import json
@@ -16,7 +16,7 @@ SHARE_STEPS = 250
 
 LOWEST_CHARACTER = 33
 HIGHEST_LEVEL = 90
-"""A period's births are one printable character: LOWEST_CHARACTER + HIGHEST_LEVEL × √(births ÷ the most of a period)."""
+"""A period's births are one character: LOWEST_CHARACTER + HIGHEST_LEVEL × √(births ÷ the most of a period)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,8 @@
-"""A photo's bytes become pixels: upright, RGB, and no larger than is useful. Its limits are checked before it is decoded."""
+"""A photo's bytes become pixels: upright, RGB, no larger than is useful. Limits are checked before it is decoded."""
 
 import io
 import warnings
+from typing import cast
 
 import pi_heif
 from PIL import Image, ImageOps
@@ -15,7 +16,7 @@ SHORTEST_SIDE = 20
 """The fewest pixels of a side: no face can be judged in less."""
 
 MAX_PIXELS = 40_000_000
-"""The most pixels that are decoded. A JPEG counts as what it is decoded to: a half, a quarter or an eighth of its sides."""
+"""The most pixels that are decoded. A JPEG counts as what it is decoded to: ½, ¼ or ⅛ of its sides."""
 
 MAX_JPEG_PIXELS = 200_000_000
 """The most pixels of a JPEG: a progressive one has its coefficients in memory for all of them."""
@@ -77,11 +78,11 @@ def _check_size(image: Image.Image) -> None:
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:
-    """Bring gray of 16 or 32 bits to 8. Wider numbers have no agreed range: theirs is stretched to what is in the image."""
+    """Bring gray of 16 or 32 bits to 8. The latter has no agreed range: it is stretched to what is in the image."""
     if image.mode in _SIXTEEN_BITS:
         return image.point(lambda value: value / 256, "L")
     if image.mode in ("I", "F"):
-        low, high = image.getextrema()
+        low, high = cast(tuple[float, float], image.getextrema())
         scale = 255 / (high - low or 1)
         return image.point(lambda value: value * scale - low * scale).convert("L")
     return image

@@ -73,7 +73,7 @@ def _auc(others: Floats, own: float, name: int, names: Indices, female: npt.NDAr
 
 
 def calibrate(scores: Floats, names: Indices, female: npt.NDArray[np.bool_], seed: int = 1) -> list[Calibrated]:
-    """Compare what scores say with how often they are right, if each photo comes as often with its name as with another."""
+    """Compare what scores say with how often they are right, if a photo comes as often with its name as another."""
     random = np.random.default_rng(seed)
     said, true, group = [], [], []
     for photo, name in enumerate(names):
@@ -98,7 +98,7 @@ def _by_range(said: Floats, true: Floats, group: Indices) -> list[Calibrated]:
 
 
 def estimate(values: Floats, groups: Indices, seed: int = 2) -> Estimate:
-    """Return the mean of values, with an interval from drawing their groups anew: people of one name aren't independent."""
+    """Return the mean, with an interval from drawing groups anew: people of one name aren't independent."""
     unique, index = np.unique(groups, return_inverse=True)
     sums, counts = np.bincount(index, values), np.bincount(index)
     drawn = np.random.default_rng(seed).integers(0, len(unique), (ROUNDS, len(unique)))

@@ -1,7 +1,7 @@
 """Short forms of Russian and Ukrainian first names, and the full names that they stand for.
 
-Tables of names count few people by their short forms, and mostly foreigners: "Дима" comes out a girl's name there. A form
-of names of both genders lists both. Keys and names are written as ``key_of`` writes them.
+Tables of names count few people by their short forms, and mostly foreigners: "Дима" comes out a girl's name there. A
+form of names of both genders lists both. Keys and names are written as ``key_of`` writes them.
 """
 
 FULL_NAMES: dict[str, tuple[str, ...]] = {

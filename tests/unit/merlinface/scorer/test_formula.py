@@ -38,7 +38,7 @@ class FormulaTests(SynchronousTestCase):
             self.assertAlmostEqual(score(Judgement(0.5, 30.0), name(share), YEAR), 0.5)
 
     def test_gender_alone(self) -> None:
-        """With no birth years, the ratio is looks x share + (1 - looks) x (1 - share), over a half, with both floors."""
+        """Without birth years, the ratio is looks x share + (1 - looks) x (1 - share), over ½, with both floors."""
         looks, share = 0.003 + 0.994 * 0.99, 0.01 + 0.98 * 0.8
         expected = (looks * share + (1 - looks) * (1 - share)) / 0.5
 

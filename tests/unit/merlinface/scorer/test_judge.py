@@ -45,13 +45,13 @@ class AlignmentTests(SynchronousTestCase):
     def test_large_and_small_faces_look_alike(self) -> None:
         """A face of any size fills the model's input in the same way, without aliasing."""
         points = POINTS / SIDE * 100 + [175, 75]
-        middle = np.asarray(aligned(portrait(), points), float)
+        middle = np.asarray(aligned(portrait(), points), np.float64)
         for scale in (0.5, 2, 7):
             size = (round(512 * scale), round(512 * scale))
             other = aligned(portrait().resize(size, Image.Resampling.LANCZOS), points * scale)
 
             self.assertEqual(other.size, (SIDE, SIDE))
-            self.assertLess(np.abs(np.asarray(other, float) - middle).mean(), 6, scale)
+            self.assertLess(np.abs(np.asarray(other, np.float64) - middle).mean(), 6, scale)
 
 
 class JudgeTests(SynchronousTestCase):

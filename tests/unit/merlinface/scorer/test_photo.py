@@ -23,7 +23,7 @@ if not MISSING:
 
 
 def corners() -> "Image.Image":
-    """Draw a picture of 64 x 48 whose corners are told apart: red, green, blue and white, clockwise from the upper left."""
+    """Draw a picture of 64 x 48: red, green, blue and white corners, clockwise from the upper left."""
     picture = Image.new("RGB", (64, 48))
     for box, color in (((0, 0), RED), ((32, 0), GREEN), ((32, 24), BLUE), ((0, 24), WHITE)):
         picture.paste(color, (*box, box[0] + 32, box[1] + 24))
