@@ -57,8 +57,12 @@ class Calibrated:
 
 def rank(scores: Floats, names: Indices, female: npt.NDArray[np.bool_]) -> Ranking:
     """Rank ``scores`` (photos x names) for photos of people who have ``names``; ``female`` tells women's names."""
-    rows = np.array([_auc(scores[photo, names], scores[photo, name], name, names, female[names])
-                     for photo, name in enumerate(names)])  # fmt: skip
+    rows = np.array(
+        [
+            _auc(scores[photo, names], scores[photo, name], name, names, female[names])
+            for photo, name in enumerate(names)
+        ]
+    )
     # A name's gender may be the only one of its kind: such a photo has nothing to compare with.
     return Ranking(*(estimate(column[~np.isnan(column)], names[~np.isnan(column)]) for column in rows.T))
 
