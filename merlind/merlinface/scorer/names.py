@@ -3,35 +3,20 @@
 import re
 from collections.abc import Iterable, Sequence
 from importlib.resources import files
-from typing import Protocol
 
+from merlind.merlinface.scorer.births import Table
 from merlind.merlinface.scorer.guess import Guess
 from merlind.merlinface.scorer.judgement import NO_LETTER, Refused
 from merlind.merlinface.scorer.keys import ascii_key_of, key_of
+from merlind.merlinface.scorer.merge import merge
 from merlind.merlinface.scorer.packed import NameRow, PackedTable
 from merlind.merlinface.scorer.short_forms import FULL_NAMES
-from merlind.merlinface.scorer.statistics import Births, NameStatistics, add
+from merlind.merlinface.scorer.statistics import NameStatistics
 
 TRANSLITERATED_PEOPLE = 30.0
 """The most people that a share counts for which was found by the transliteration of a name: it may be another name."""
 
 _SEPARATORS = re.compile(r"[\s\-‐–.,]+")
-
-
-class Table(Protocol):
-    """National statistics, as national.py reads them. Births are looked up by ``key_of`` a name.
-
-    ``weight`` is how much one of its births counts beside one of ours: it is up to the table to count for more when it
-    is newer. That a larger table counts for more follows from its births.
-    """
-
-    @property
-    def weight(self) -> float: ...
-
-    @property
-    def population(self) -> Births: ...
-
-    def find(self, key: str) -> Births | None: ...
 
 
 class Names:
@@ -41,13 +26,17 @@ class Names:
         self._packed = packed
         self._guess = guess
         self._extra = tuple(extra)
-        self._population = add([packed.population, *(table.population.scaled(table.weight) for table in extra)])
+        self._population = packed.population
 
     @classmethod
     def load(cls, extra: Sequence[Table] = ()) -> "Names":
         """Read the tables that come with merlind, and use ``extra`` beside them."""
         data = files("merlind.merlinface.scorer") / "data"
         return cls(PackedTable((data / "names.bin").read_bytes()), Guess((data / "guess.bin").read_bytes()), extra)
+
+    def count(self) -> int:
+        """Count the names that are known. This goes through all of them."""
+        return len(set(self._packed.keys()).union(*(table.births for table in self._extra)))
 
     def find(self, name: str) -> NameStatistics:
         """Return what is known of a name, or guess. Raises Refused if there is no letter in it.
@@ -83,18 +72,7 @@ class Names:
 
     def _find_key(self, key: str) -> NameRow | None:
         """Return what all tables together know of one key."""
-        ours = self._packed.find(key)
-        theirs = [births.scaled(table.weight) for table in self._extra if (births := table.find(key))]
-        return _together(ours, theirs) if theirs else ours
-
-
-def _together(ours: NameRow | None, theirs: Sequence[Births]) -> NameRow:
-    births = add(theirs)
-    women, people = sum(births.female), births.total()
-    if ours is None:
-        return NameRow(women / people, people, births)
-    share = (women + ours.female_share * ours.people) / (people + ours.people)
-    return NameRow(share, people + ours.people, add([births, ours.births]) if ours.births else births)
+        return merge(key, self._packed.find(key), self._population, self._extra)
 
 
 def _smoothed(row: NameRow) -> float:

@@ -6,6 +6,7 @@ two, and for names with birth years one character for each period.
 
 import json
 import lzma
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -40,6 +41,11 @@ class PackedTable:
     def count(self) -> int:
         """How many names there are."""
         return self._lines.count(b"\n") + 1
+
+    def keys(self) -> Iterator[str]:
+        """Yield the keys of all names."""
+        for line in self._lines.split(b"\n"):
+            yield line[: line.index(b"\t")].decode("utf-8")
 
     def find(self, key: str) -> NameRow | None:
         """Return what is known of the name with this key, if anything."""

@@ -1,6 +1,5 @@
 """The values that name statistics come in: births by sex and period."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 FIRST_YEAR = 1900
@@ -27,10 +26,6 @@ class Births:
         """Return all births together."""
         return sum(self.female) + sum(self.male)
 
-    def scaled(self, weight: float) -> "Births":
-        """Return the births as if each counted ``weight`` times."""
-        return Births(tuple(weight * n for n in self.female), tuple(weight * n for n in self.male))
-
 
 @dataclass(frozen=True, slots=True)
 class NameStatistics:
@@ -50,12 +45,3 @@ class NameStatistics:
 def period_of(year: int) -> int | None:
     """Return the index of a birth year's period, or None for a year before FIRST_YEAR."""
     return min((year - FIRST_YEAR) // PERIOD, PERIODS - 1) if year >= FIRST_YEAR else None
-
-
-def add(parts: Sequence[Births]) -> Births:
-    """Return the sum of several births; of none, zeros."""
-    zeros = (0.0,) * PERIODS
-    return Births(
-        tuple(map(sum, zip(zeros, *(part.female for part in parts), strict=True))),
-        tuple(map(sum, zip(zeros, *(part.male for part in parts), strict=True))),
-    )

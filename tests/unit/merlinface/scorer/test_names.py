@@ -1,6 +1,5 @@
 """What is known of a name."""
 
-from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
@@ -12,30 +11,16 @@ from merlind.merlinface.scorer.guess import Guess
 from merlind.merlinface.scorer.judgement import Refused
 from merlind.merlinface.scorer.packed import PackedTable
 from merlind.merlinface.scorer.short_forms import FULL_NAMES
-from merlind.merlinface.scorer.statistics import PERIODS, Births, add
+from merlind.merlinface.scorer.statistics import PERIODS
 from tests.unit.merlinface.scorer.support import FLAT, MISSING, checked, in_period, pack_guess, pack_names
 
 if not MISSING:
     from merlind.merlinface.scorer.keys import key_of
     from merlind.merlinface.scorer.names import Names
 
-ZEROS = in_period(0, 0.0)
 
-
-@dataclass
-class MadeUpTable:
-    """National statistics that a test makes up."""
-
-    births: dict[str, Births]
-    weight: float = 1.0
-    population: Births = field(default_factory=lambda: FLAT)
-
-    def find(self, key: str) -> Births | None:
-        return self.births.get(key)
-
-
-def names(rows: dict[str, Any], *extra: MadeUpTable) -> "Names":
-    return Names(PackedTable(pack_names(rows)), Guess(pack_guess({})), extra)
+def names(rows: dict[str, Any]) -> "Names":
+    return Names(PackedTable(pack_names(rows)), Guess(pack_guess({})))
 
 
 class NamesTests(SynchronousTestCase):
@@ -107,53 +92,6 @@ class NamesTests(SynchronousTestCase):
         except Refused:
             return
         self.assertTrue(0 <= found.female_share <= 1)
-
-
-class ExtraTablesTests(SynchronousTestCase):
-    """National statistics beside our table."""
-
-    skip = MISSING
-
-    def test_a_name_that_only_they_know(self) -> None:
-        """It is known, with its births."""
-        births = Births(in_period(20, 90.0), in_period(20, 8.0))
-
-        found = names({"anna": (1.0, 9)}, MadeUpTable({"loic": births})).find("Loïc")
-
-        self.assertTrue(found.known)
-        self.assertAlmostEqual(found.female_share, 91 / 100)
-        self.assertEqual(found.births, births)
-
-    def test_births_add_up(self) -> None:
-        """What both know is added: the larger of them counts for more."""
-        ours = {"camille": (0.0, 6, in_period(10))}
-        theirs = MadeUpTable({"camille": Births(in_period(20, 63.0), ZEROS)})
-
-        found = names(ours, theirs).find("Camille")
-
-        self.assertAlmostEqual(found.female_share, 0.5)
-        assert found.births is not None
-        self.assertAlmostEqual(found.births.male[10], 63)
-        self.assertAlmostEqual(found.births.female[20], 63)
-
-    def test_a_table_counts_by_its_weight(self) -> None:
-        """So does its population."""
-        table = MadeUpTable({"camille": Births(in_period(20, 21.0), ZEROS)}, weight=3.0)
-
-        found = names({"camille": (0.0, 6)}, table).find("Camille")
-
-        self.assertAlmostEqual(found.female_share, 0.5)
-        self.assertEqual(found.births, Births(in_period(20, 63.0), ZEROS))
-        self.assertEqual(found.population, add([FLAT, FLAT.scaled(3.0)]))
-
-    def test_several_tables(self) -> None:
-        """All of them count."""
-        women = MadeUpTable({"camille": Births(in_period(20, 30.0), ZEROS)})
-        men = MadeUpTable({"camille": Births(ZEROS, in_period(12, 10.0))})
-
-        found = names({"anna": (1.0, 9)}, women, men).find("Camille")
-
-        self.assertAlmostEqual(found.female_share, 31 / 42)
 
 
 @cache
