@@ -19,8 +19,8 @@ from merlind.daemon.datadir import DataDir
 from merlind.daemon.endpoints import listen
 from merlind.daemon.log import LineLog
 from merlind.daemon.systemd import Heartbeat, Systemd
-from merlind.merlinface.api import StandInSettings, make_site
-from merlind.settings import EMBEDDED, Settings
+from merlind.merlinface.embedded import Embedded
+from merlind.settings import Settings
 from merlind.storage.sqlite.database import DatabaseUnusable
 
 STOP_GRACE = 4.0
@@ -55,6 +55,7 @@ class MerlindService(Service):
         self._make_pool = make_pool
         self._public_ports: list[IListeningPort] = []
         self._other_ports: list[IListeningPort] = []
+        self._embedded: Embedded | None = None
         self.log_observer: LineLog | None = None
         self.systemd = Systemd({})
 
@@ -68,9 +69,12 @@ class MerlindService(Service):
     def privilegedStartService(self) -> None:
         """Build the parts and open the ports. Raises SystemExit with one clear line if that can't be done."""
         url = self._settings.upstream
-        if url == EMBEDDED:
-            stand_in = make_site(self._reactor, StandInSettings())
-            url = f"http://127.0.0.1:{self._listen_aside('tcp:0:interface=127.0.0.1', stand_in)}/api/"
+        if self._settings.embedded:
+            try:
+                self._embedded = Embedded(self._reactor, self._settings.embedded_scorer)
+            except ValueError as error:
+                raise SystemExit(f"merlind: --upstream {url}: {error}") from None
+            url = f"http://127.0.0.1:{self._listen_aside('tcp:0:interface=127.0.0.1', self._embedded.site)}/api/"
         try:
             with self._data_dir.user.acting():
                 self.parts = build(self._reactor, self._settings, self._data_dir, url, self._broken, self._make_pool)
@@ -97,8 +101,8 @@ class MerlindService(Service):
     def startService(self) -> None:
         """Count the tasks, and go on with those that are unfinished. Clients are served meanwhile."""
         super().startService()
-        if self._settings.upstream == EMBEDDED:
-            self._log.warn("the upstream is the embedded stand-in: its scores mean nothing")
+        if self._embedded is not None:
+            self._embedded.start()
         self.parts.store.count().addCallbacks(self.parts.counts.load, self._not_counted)
         self.parts.scheduler.start()
         self.parts.retention.start()
@@ -131,6 +135,8 @@ class MerlindService(Service):
         clients = parts.site.drain().addTimeout(STOP_GRACE, self._reactor, onTimeoutCancel=_anyway)
         await gatherResults([clients, parts.scheduler.stop(STOP_GRACE)])
         await parts.agent.close().addTimeout(CLOSE_GRACE, self._reactor, onTimeoutCancel=_anyway)
+        if self._embedded is not None:
+            await self._embedded.stop()
         await parts.store.drained()
         for upkeep in (parts.store.record_time, parts.store.compact):
             with suppress(StoreUnavailable, StoreBroken):

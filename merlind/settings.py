@@ -6,7 +6,7 @@ from pathlib import Path
 from merlind.core.clients import LOOPBACK, Network
 
 EMBEDDED = "embedded"
-"""The value of ``upstream`` that means the stand-in, inside this process."""
+"""The value of ``upstream`` that means a scorer of merlind's own; ``embedded:NAME`` says which one."""
 
 MAX_REFUSED_CONNECTIONS = 128
 """How many connections past ``max_connections``, at once, get a response that says so; more are closed without one."""
@@ -26,7 +26,7 @@ class Settings:
     admin_host: list[str]
     """Names of the admin listener, in lower case, besides those that are always allowed."""
     upstream: str
-    """The URL of the scoring API, or EMBEDDED."""
+    """The URL of the scoring API, or EMBEDDED, alone or with a colon and the scorer's name."""
     data_dir: Path
     """The directory of the database and the photos."""
     poll_interval: float
@@ -67,6 +67,16 @@ class Settings:
     """The longest that a body may take to come in, in seconds, however fast it is."""
     min_free_bytes: int
     """The room to leave on the disk, in bytes."""
+
+    @property
+    def embedded(self) -> bool:
+        """Whether the upstream is a scorer of merlind's own."""
+        return self.upstream.partition(":")[0] == EMBEDDED
+
+    @property
+    def embedded_scorer(self) -> str | None:
+        """The scorer that is asked for by name, if one is."""
+        return self.upstream.partition(":")[2] or None if self.embedded else None
 
     @property
     def trusted_networks(self) -> list[Network]:

@@ -18,6 +18,7 @@ from merlind.daemon.garbage import collect_by_time
 from merlind.daemon.options import EnvironmentOptions, Option, count, endpoint, seconds
 from merlind.daemon.systemd import Systemd
 from merlind.daemon.user import User
+from merlind.merlinface.choice import FACE, STAND_IN
 from merlind.settings import EMBEDDED, Settings, fit_open_files
 from merlind.storage import pairing
 from merlind.storage.sqlite.errors import DatabaseUnusable
@@ -27,8 +28,8 @@ _VISIBLE = re.compile(r"[\x21-\x7e]+")
 
 
 def upstream(text: str) -> str:
-    """Read the word ``embedded``, or an http or https URL."""
-    if text == EMBEDDED:
+    """Read the word ``embedded``, with or without a scorer's name, or an http or https URL."""
+    if text in (EMBEDDED, *(f"{EMBEDDED}:{name}" for name in (FACE, STAND_IN))):
         return text
     try:
         parts = urlsplit(text)
@@ -77,7 +78,8 @@ class Options(EnvironmentOptions):
         Option(
             "upstream",
             "http://merlinface.com:12345/api/",
-            f"The URL of the scoring API, or the word {EMBEDDED} for a stand-in inside this process.",
+            f"The URL of the scoring API, or the word {EMBEDDED} for merlind's own: the face scorer where it is "
+            f"installed, else a stand-in; {EMBEDDED}:{FACE} and {EMBEDDED}:{STAND_IN} ask for one of them.",
             upstream,
         ),
         Option("data-dir", "./merlind-data", "The directory of the database and the photos.", Path),

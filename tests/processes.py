@@ -172,7 +172,7 @@ class Daemon:
 
 
 class MerlinFace(Daemon):
-    """The stand-in for the upstream, in a process of its own."""
+    """The scoring API in a process of its own."""
 
     def __init__(self, cleanup: Callable[..., Any], folder: Path, *options: str) -> None:
         self.port = free_port()
@@ -197,7 +197,7 @@ class Merlind(Daemon):
         cleanup: Callable[..., Any],
         folder: Path,
         *options: str,
-        upstream: str = "embedded",
+        upstream: str = "embedded:stand-in",
         data: Path | None = None,
         env: Mapping[str, str] | None = None,
         files: int | None = None,
@@ -265,9 +265,9 @@ class ProcessCase(SynchronousTestCase):
         url = upstream or Upstream(self.addCleanup, UpstreamRequest.score).url
         return Merlind(self.addCleanup, self.folder / "merlind", *options, upstream=url, **more)
 
-    def merlinface(self, *options: str) -> MerlinFace:
-        """Make a stand-in for the upstream, not yet started."""
-        return MerlinFace(self.addCleanup, self.folder / "merlinface", *options)
+    def merlinface(self, *options: str, scorer: str = "stand-in") -> MerlinFace:
+        """Make the scoring API with a scorer, by default the stand-in; it is not yet started."""
+        return MerlinFace(self.addCleanup, self.folder / "merlinface", f"--scorer={scorer}", *options)
 
     def ledger(self) -> Ledger:
         """Make a ledger outside of the data directory."""

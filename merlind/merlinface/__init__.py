@@ -1,4 +1,5 @@
-"""A stand-in for the upstream, merlinface: it speaks the same API (docs/contract.md, "Upstream side").
+"""The scoring API, merlinface, spoken from the other side (docs/contract.md, "Upstream side").
 
-The real one no longer responds for most people. The scores of the stand-in mean nothing.
+The one that this API was of is gone. Two scorers can be behind it: the face scorer, and a stand-in for trying merlind
+out and for tests, whose scores mean nothing.
 """

@@ -1,29 +1,34 @@
-"""The stand-in's HTTP side: one path, ``/api/``, that takes uploads and polls (docs/contract.md, "Upstream side").
+"""The HTTP side of the API: one path, ``/api/``, that takes uploads and polls (docs/contract.md, "Upstream side").
 
-A photo is hashed as it comes in and never kept.
+An upload is answered with its score if that is there within HOLD_SECONDS, otherwise with a ``retry_id`` to poll. That
+slows a client which sends so many uploads at once, and no more, down to the scorer's speed, without refusing any.
 """
 
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from io import BytesIO
 from random import Random
-from typing import cast
+from typing import Any, NoReturn, cast
 from uuid import UUID, uuid4
 
 from klein import Klein
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IReactorTime, ITCPTransport
 from twisted.logger import Logger
 from twisted.python.failure import Failure
-from twisted.web.iweb import IRequest
+from twisted.web.iweb import INonQueuedRequestFactory, IRequest
 from twisted.web.server import Request, Site
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
+from zope.interface import directlyProvides
 
 from merlind.merlinface.faults import Fault, draw_fault
-from merlind.merlinface.form import MAX_PHOTO, FormError, PollForm, StandInForm
-from merlind.merlinface.jobs import JobDone, Jobs
-from merlind.merlinface.score import DISCLAIMER, score_of_digest
+from merlind.merlinface.form import MAX_PHOTO, ApiForm, FormError, PollForm
+from merlind.merlinface.jobs import Jobs, JobWaiting
+from merlind.merlinface.photo_memory import PhotoMemory
+from merlind.merlinface.scoring import Refusal, Score, Scorer, Trouble, Verdict
+from merlind.merlinface.stand_in import StandInScorer
 
 PATH = b"/api/"
 """The only path there is."""
@@ -31,6 +36,12 @@ PATH = b"/api/"
 MAX_DISCARDED = 4 * MAX_PHOTO
 """The longest body that is read, in bytes. What is too large is read and dropped, so that the client gets to see the
 error; past this length the connection is reset."""
+
+HOLD_SECONDS = 5.0
+"""How long an upload waits for its score before it is answered with ``wait``: well below merlind's time-out of 30 s."""
+
+RETRY_AFTER = 2
+"""Seconds that a client is asked to stay away when there is no score now: merlind's interval between polls."""
 
 _log = Logger()
 
@@ -48,38 +59,60 @@ class StandInSettings:
     fault_rate: float = 0.0
 
 
+AT_ONCE = StandInSettings(delay=0.0, waits=0)
+"""No delay, and no faults: for a scorer that takes its time itself."""
+
+
 def make_site(
-    clock: IReactorTime, settings: StandInSettings, random: Random | None = None, new_id: Callable[[], UUID] = uuid4
+    clock: IReactorTime,
+    settings: StandInSettings,
+    random: Random | None = None,
+    new_id: Callable[[], UUID] = uuid4,
+    scorer: Scorer | None = None,
 ) -> Site:
-    """Build the stand-in, ready to listen: ``random`` draws the faults, ``new_id`` makes retry_ids."""
-    jobs = Jobs(clock, settings.delay, settings.waits, new_id)
-    stand_in = StandIn(jobs, settings.fault_rate, random or Random())
-    return StandInSite(
-        stand_in.app.resource(), requestFactory=StandInRequest, parsePOSTFormSubmission=False, reactor=clock
-    )
+    """Build the API in front of a scorer, by default the stand-in; ready to listen, the scorer being started apart.
+
+    ``random`` draws the faults, ``new_id`` makes retry_ids.
+    """
+    scorer = scorer or StandInScorer()
+    jobs: Jobs[Verdict] = Jobs(clock, settings.delay, settings.waits, new_id)
+    memory = None if scorer.max_photo_memory is None else PhotoMemory(scorer.max_photo_memory)
+    api = Api(clock, scorer, jobs, settings.fault_rate, random or Random())
+    make_request = partial(ApiRequest, memory=memory, scorer=scorer)
+    directlyProvides(make_request, INonQueuedRequestFactory)
+    site = ApiSite(api.app.resource(), requestFactory=make_request, parsePOSTFormSubmission=False, reactor=clock)
+    site.about = scorer.about
+    return site
 
 
-class StandInSite(Site):
+class ApiSite(Site):
     """A site that says what it is when it starts, and logs no requests."""
 
     noisy = False
+    about = ""
 
     def startFactory(self) -> None:
-        _log.warn("this is not merlinface, but a {disclaimer}", disclaimer=DISCLAIMER)
+        _log.warn("this is not merlinface, but a {about}", about=self.about)
 
     def stopFactory(self) -> None:
         """Do nothing: there is no log file to close."""
 
 
-class StandInRequest(Request):
-    """A request whose body goes into a form as it comes in; every response to it says that it is a stand-in's."""
+class ApiRequest(Request):
+    """A request whose body goes into a form as it comes in; every response to it says what the scores are worth."""
 
     defaultContentType = b"application/json"
+
+    def __init__(self, *args: Any, memory: PhotoMemory | None, scorer: Scorer, **more: Any) -> None:
+        super().__init__(*args, **more)
+        self._memory = memory
+        self._scorer = scorer
+        self.form = ApiForm(b"")
 
     def gotLength(self, length: int | None) -> None:
         # Twisted wants a file for the body, though nothing is written to it.
         self.content = BytesIO()
-        self.form = StandInForm(self.requestHeaders.getRawHeaders(b"Content-Type", [b""])[-1])
+        self.form = ApiForm(self.requestHeaders.getRawHeaders(b"Content-Type", [b""])[-1], self._memory)
         self._left = MAX_DISCARDED
         if length is not None and length > MAX_DISCARDED:
             self.abort()
@@ -91,21 +124,27 @@ class StandInRequest(Request):
         else:
             self.form.write(data)
 
+    def connectionLost(self, reason: Failure) -> None:
+        self.form.release()
+        super().connectionLost(reason)
+
     def abort(self) -> None:
         """Reset the connection: nothing more is sent or read."""
+        self.form.release()
         cast(ITCPTransport, self.transport).abortConnection()
 
     def getRequestHostname(self) -> bytes:
-        # Klein raises on a Host that is no host name. The stand-in takes any.
+        # Klein raises on a Host that is no host name. This API takes any.
         return b"merlinface"
 
     def render(self, resrc: object) -> None:
         # Klein ignores doubled slashes, and responds to undecodable bytes in plain text. Make both an unknown path.
         if self.path != PATH:
             self.postpath = [b""]
-        self.setHeader(b"Server", b"merlinface-stand-in")
-        self.setHeader(b"X-Merlinface", DISCLAIMER.encode("ascii"))
+        self.setHeader(b"Server", b"merlinface-" + self._scorer.name.encode("ascii"))
+        self.setHeader(b"X-Merlinface", self._scorer.about.encode("ascii"))
         super().render(resrc)
+        self.form.release()
 
     def processingFailed(self, reason: Failure) -> Failure:
         _log.failure("unexpected error in a request", failure=reason)
@@ -115,31 +154,35 @@ class StandInRequest(Request):
         return reason
 
 
-class StandIn:
-    """The resource ``/api/``; its requests are StandInRequests."""
+class Api:
+    """The resource ``/api/``; its requests are ApiRequests."""
 
     app = Klein()
 
-    def __init__(self, jobs: Jobs, fault_rate: float, random: Random) -> None:
+    def __init__(
+        self, clock: IReactorTime, scorer: Scorer, jobs: Jobs[Verdict], fault_rate: float, random: Random
+    ) -> None:
+        self._clock = clock
+        self._scorer = scorer
         self._jobs = jobs
         self._fault_rate = fault_rate
         self._random = random
 
     @app.route(PATH.decode("ascii"), methods=["POST"])
-    def api(self, request: StandInRequest) -> bytes | Deferred[bytes]:
+    async def api(self, request: ApiRequest) -> bytes:
         """Respond to an upload or a poll, or let it fail."""
         match draw_fault(self._random, self._fault_rate):
             case None:
-                return self._respond(request)
+                return await self._respond(request)
             case Fault.RESET:
                 request.abort()
-                return _never()
+                await _never()
             case Fault.CUT_SHORT:
-                body = self._respond(request)
+                body = await self._respond(request)
                 request.setHeader(b"Content-Length", b"%d" % len(body))
                 request.write(body[: len(body) // 2])
                 request.loseConnection()
-                return _never()
+                await _never()
             case Fault.BUSY_FOR:
                 request.setHeader(b"Retry-After", b"%d" % self._random.randint(1, 3))
         request.setResponseCode(503)
@@ -153,7 +196,7 @@ class StandIn:
             return _refuse(request, 405, "POST only")
         return _refuse(request, 404, "nothing here")
 
-    def _respond(self, request: StandInRequest) -> bytes:
+    async def _respond(self, request: ApiRequest) -> bytes:
         """Set the status of the proper response, and return its body."""
         try:
             form = request.form.finish()
@@ -162,18 +205,52 @@ class StandIn:
         if isinstance(form, PollForm):
             job = self._jobs.poll(form.retry_id)
         else:
-            job = self._jobs.start(score_of_digest(form.name, form.photo_sha256))
+            scoring = self._scorer.score(form)
+            verdict = await _within(scoring, HOLD_SECONDS, self._clock)
+            job = self._jobs.start(scoring if verdict is None else succeed(verdict))
         if job is None:
             return _refuse(request, 404, "unknown retry_id")
-        if isinstance(job, JobDone):
-            return _body({"status": "success", "result": job.score, "errors": []})
-        request.setResponseCode(202)
-        return _body({"status": "wait", "result": None, "retry_id": job.retry_id, "errors": []})
+        if isinstance(job, JobWaiting):
+            request.setResponseCode(202)
+            return _body({"status": "wait", "result": None, "retry_id": job.retry_id, "errors": []})
+        if isinstance(job.result, Trouble) and isinstance(form, PollForm):
+            self._jobs.forget(form.retry_id)  # so that the client sends the photo again
+        return _tell(request, job.result)
+
+
+def _tell(request: IRequest, verdict: Verdict) -> bytes:
+    match verdict:
+        case Refusal(reason):
+            return _refuse(request, 422, reason)
+        case Trouble(reason):
+            return _refuse(request, 503, reason)
+        case Score(value, known_name):
+            known = {} if known_name is None else {"known_name": known_name}
+            return _body({"status": "success", "result": value, "errors": [], **known})
+
+
+def _within(scoring: Deferred[Verdict], seconds: float, clock: IReactorTime) -> Deferred[Verdict | None]:
+    """Return what fires with the verdict, or with None after ``seconds``; cancelling it leaves ``scoring`` alone."""
+    found: Deferred[Verdict | None] = Deferred()
+
+    def tell(verdict: Verdict) -> Verdict:
+        if not found.called:
+            found.callback(verdict)
+        return verdict
+
+    scoring.addCallback(tell)
+    return found.addTimeout(seconds, clock, onTimeoutCancel=_not_yet)
+
+
+def _not_yet(result: object, timeout: float) -> None:
+    """There is no verdict yet."""
 
 
 def _refuse(request: IRequest, status: int, reason: str) -> bytes:
     _log.info("rejected with {code}: {reason}", code=status, reason=reason)
     request.setResponseCode(status)
+    if status == 503:
+        request.setHeader(b"Retry-After", b"%d" % RETRY_AFTER)
     return _error_body(reason)
 
 
@@ -185,6 +262,7 @@ def _body(fields: dict[str, object]) -> bytes:
     return json.dumps(fields, separators=(",", ":")).encode("ascii")
 
 
-def _never() -> Deferred[bytes]:
-    """Return what Klein awaits until the connection is lost, and cancels then."""
-    return Deferred()
+async def _never() -> NoReturn:
+    """Wait until the connection is lost: Klein cancels the request then."""
+    await Deferred()
+    raise AssertionError("nothing fires it")

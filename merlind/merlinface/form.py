@@ -1,9 +1,10 @@
-"""Reads the forms that the stand-in is sent: uploads and polls (docs/contract.md, "Upload" and "Poll")."""
+"""Reads the forms that the API is sent: uploads and polls (docs/contract.md, "Upload" and "Poll")."""
 
 import hashlib
 from dataclasses import dataclass
 
 from merlind.core.names import MAX_NAME, canonical_name
+from merlind.merlinface.photo_memory import HeldPhoto, PhotoMemory, PhotoMemoryFull
 from merlind.web.multipart import (
     FormPart,
     FormReader,
@@ -34,10 +35,11 @@ class FormError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class UploadForm:
-    """A name, and the SHA-256 digest of a photo."""
+    """A name, the SHA-256 digest of a photo, and the photo itself if the scorer needs it: who takes it releases it."""
 
     name: str
     photo_sha256: bytes
+    photo: HeldPhoto | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,17 +49,18 @@ class PollForm:
     retry_id: str
 
 
-class StandInForm:
-    """One form as it comes in: plain fields are kept, a photo is hashed and dropped.
+class ApiForm:
+    """One form as it comes in: plain fields are kept, a photo is hashed, and kept only if there is a ``memory`` for it.
 
     ``write`` never raises: ``finish`` raises the first fault, and whatever comes after it is ignored.
     """
 
-    def __init__(self, content_type: bytes) -> None:
+    def __init__(self, content_type: bytes, memory: PhotoMemory | None = None) -> None:
         self._fields: dict[str, bytearray] = {}
         self._field: bytearray | None = None
         self._photo = hashlib.sha256()
         self._photo_size = 0
+        self._held = None if memory is None else HeldPhoto(memory)
         self._error: FormError | None = None
         try:
             self._reader = FormReader(find_boundary(content_type), _RULES)
@@ -75,9 +78,16 @@ class StandInForm:
                 elif not isinstance(event, PartEnd):
                     self._take(event)
         except UnreadableForm as error:
-            self._error = _unreadable(error)
+            self._fail(_unreadable(error))
+        except PhotoMemoryFull:
+            self._fail(FormError(503, "too many photos wait"))
         except FormError as error:
-            self._error = error
+            self._fail(error)
+
+    def release(self) -> None:
+        """Drop the photo, unless ``finish`` has handed it over."""
+        if self._held is not None:
+            self._held.release()
 
     def finish(self) -> UploadForm | PollForm:
         """Return what the form asks for, now that the body has ended. Raises FormError."""
@@ -102,7 +112,12 @@ class StandInForm:
             raise FormError(400, f"name is longer than {MAX_NAME} characters") from None
         if not name:
             raise FormError(400, "name is empty")
-        return UploadForm(name, self._photo.digest())
+        held, self._held = self._held, None
+        return UploadForm(name, self._photo.digest(), held)
+
+    def _fail(self, error: FormError) -> None:
+        self._error = error
+        self.release()
 
     def _begin(self, part: FormPart) -> None:
         name = part.name
@@ -131,6 +146,8 @@ class StandInForm:
             self._photo_size += len(data)
             if self._photo_size > MAX_PHOTO:
                 raise FormError(400, "photo is larger than 20 MiB")
+            if self._held is not None:
+                self._held.write(data)
             return
         self._field += data
         if len(self._field) > MAX_FIELD:

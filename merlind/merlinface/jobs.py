@@ -1,21 +1,25 @@
-"""The stand-in's jobs: uploads that aren't scored at once. They live in memory only, and know no HTTP."""
+"""Jobs: uploads that aren't scored at once. They live in memory only, and know no HTTP."""
 
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 from uuid import UUID
 
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 
 MAX_JOBS = 200_000
 """How many jobs are kept. Past it the oldest is dropped, and its retry_id is unknown from then on."""
 
+ResultT = TypeVar("ResultT")
+
 
 @dataclass(frozen=True, slots=True)
-class JobDone:
-    """The job is finished, with a score from 0 to 1."""
+class JobDone(Generic[ResultT]):
+    """The job is finished, with its result."""
 
-    score: float
+    result: ResultT
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,18 +29,23 @@ class JobWaiting:
     retry_id: str
 
 
-@dataclass(slots=True)
-class _Job:
-    score: float
-    ready_at: float
-    waits_left: int
+class _Job(Generic[ResultT]):
+    def __init__(self, result: Deferred[ResultT], ready_at: float, waits_left: int) -> None:
+        self.done: JobDone[ResultT] | None = None
+        self.ready_at = ready_at
+        self.waits_left = waits_left
+        result.addCallback(self._finish)
+
+    def _finish(self, result: ResultT) -> ResultT:
+        self.done = JobDone(result)
+        return result
 
 
-class Jobs:
+class Jobs(Generic[ResultT]):
     """Jobs by retry_id.
 
-    A job is finished ``delay`` seconds after it was started, and not before it was reported as waiting ``waits`` times.
-    ``new_id`` makes retry_ids.
+    A job is finished when its result is there, ``delay`` seconds have passed since it was started, and it was reported
+    as waiting ``waits`` times. ``new_id`` makes retry_ids.
     """
 
     def __init__(
@@ -47,11 +56,11 @@ class Jobs:
         self._waits = waits
         self._new_id = new_id
         self._max_jobs = max_jobs
-        self._jobs: OrderedDict[str, _Job] = OrderedDict()
+        self._jobs: OrderedDict[str, _Job[ResultT]] = OrderedDict()
 
-    def start(self, score: float) -> JobDone | JobWaiting:
-        """Start a job that ends with this score. One that is finished at once is not kept."""
-        job = _Job(score, self._clock.seconds() + self._delay, self._waits)
+    def start(self, result: Deferred[ResultT]) -> JobDone[ResultT] | JobWaiting:
+        """Start a job that ends with this result, which must not fail. One that is finished at once is not kept."""
+        job = _Job(result, self._clock.seconds() + self._delay, self._waits)
         retry_id = str(self._new_id())
         report = self._report(retry_id, job)
         if isinstance(report, JobWaiting):
@@ -60,13 +69,17 @@ class Jobs:
             self._jobs[retry_id] = job
         return report
 
-    def poll(self, retry_id: str) -> JobDone | JobWaiting | None:
+    def poll(self, retry_id: str) -> JobDone[ResultT] | JobWaiting | None:
         """Report how a job stands; None if there is none. A finished job stays: the response may get lost."""
         job = self._jobs.get(retry_id)
         return None if job is None else self._report(retry_id, job)
 
-    def _report(self, retry_id: str, job: _Job) -> JobDone | JobWaiting:
-        if job.waits_left <= 0 and self._clock.seconds() >= job.ready_at:
-            return JobDone(job.score)
+    def forget(self, retry_id: str) -> None:
+        """Drop a job."""
+        self._jobs.pop(retry_id, None)
+
+    def _report(self, retry_id: str, job: _Job[ResultT]) -> JobDone[ResultT] | JobWaiting:
+        if job.done is not None and job.waits_left <= 0 and self._clock.seconds() >= job.ready_at:
+            return job.done
         job.waits_left -= 1
         return JobWaiting(retry_id)

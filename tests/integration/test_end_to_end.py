@@ -39,8 +39,8 @@ class EndToEndTest(ProcessCase):
             self.assertEqual((gone.code, gone.json()), (404, {"status": "not_found", "result": None}))
 
     def test_embedded_upstream_needs_no_other_process(self) -> None:
-        """With ``--upstream=embedded`` merlind scores photos on its own."""
-        merlind = self.merlind(upstream="embedded").start()
+        """With ``--upstream=embedded:stand-in`` merlind scores photos on its own."""
+        merlind = self.merlind(upstream="embedded:stand-in").start()
         received = post(merlind.port, "Ada", jpeg(), {"Prefer": "wait=30"})
         self.assertEqual((received.code, received.json()["result"]), (200, score("Ada", jpeg())))
 
@@ -74,7 +74,7 @@ class EndToEndTest(ProcessCase):
 
     def test_photo_leaves_the_disk(self) -> None:
         """Once a task is ready, no file in the data directory contains its photo."""
-        merlind = self.merlind(upstream="embedded").start()
+        merlind = self.merlind(upstream="embedded:stand-in").start()
         photo = png(100)
         task = post(merlind.port, "Ada", photo).json()["task"]
         self.assertEqual([hashlib.sha256(path.read_bytes()).digest() for path in merlind.spooled()],

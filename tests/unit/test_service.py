@@ -440,7 +440,7 @@ class LogLossTests(ServiceCase):
 class EmbeddedTests(ServiceCase):
     """The stand-in inside the process."""
 
-    settings = replace(SETTINGS, upstream="embedded")
+    settings = replace(SETTINGS, upstream="embedded:stand-in")
 
     def test_from_photo_to_score(self) -> None:
         """A photo is scored over the stand-in's own port, and deleted from the disk."""

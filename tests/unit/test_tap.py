@@ -149,11 +149,20 @@ class OptionsTests(SynchronousTestCase):
         self.assertEqual(parsed("--admin=tcp:9")["admin"], "tcp:9")
 
     def test_upstream(self) -> None:
-        """The upstream is an http or https URL, or the word for the stand-in."""
-        for text in ("embedded", "http://h", "https://h:1/api/?x=%20", "http://[::1]:12345/api/", "HTTP://H/"):
+        """The upstream is an http or https URL, or the word for merlind's own."""
+        for text in (
+            "embedded",
+            "embedded:face",
+            "embedded:stand-in",
+            "http://h",
+            "https://h:1/api/?x=%20",
+            "http://[::1]:12345/api/",
+            "HTTP://H/",
+        ):
             self.assertEqual(tap.upstream(text), text)
         for text in ("", "h", "ftp://h/", "http://", "http://:1/", "http://h:0/", "http://h:x/", "http://h:99999/",
-                     "http://[::1/", "http://h/é", "http://h/a b", "http://h/\n", "Embedded"):  # fmt: skip
+                     "http://[::1/", "http://h/é", "http://h/a b", "http://h/\n", "Embedded", "embedded:",
+                     "embedded:other"):  # fmt: skip
             self.assertIn(repr(text), str(self.assertRaises(ValueError, tap.upstream, text)))
 
     def test_wrong(self) -> None:
@@ -234,7 +243,7 @@ class MakeServiceTests(ProcessCase):
     def test_made(self) -> None:
         """It has a locked directory of its own with an empty database, fits the process, and listens on nothing yet."""
         self.limit = (256, 256)
-        service = self.make("--upstream=embedded")
+        service = self.make("--upstream=embedded:stand-in")
         self.assertEqual(stat.S_IMODE(self.folder.stat().st_mode), 0o700)
         self.assertEqual(sorted(path.name for path in self.folder.iterdir()), ["lock", "spool", "tasks.sqlite"])
         self.assertEqual(os.umask(0o077), 0o077)

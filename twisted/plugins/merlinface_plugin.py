@@ -1,10 +1,10 @@
-"""Lets ``twistd merlinface`` find the stand-in of the upstream."""
+"""Lets ``twistd merlinface`` find the scoring API."""
 
 from twisted.application.service import ServiceMaker
 
 merlinface = ServiceMaker(
     "merlinface",
     "merlind.merlinface.tap",
-    "A stand-in for merlinface, whose scores mean nothing.",
+    "Scores how well names suit faces, by merlinface's protocol.",
     "merlinface",
 )

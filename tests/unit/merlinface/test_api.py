@@ -300,7 +300,7 @@ class WireTests(SynchronousTestCase):
         with capturedLogs() as logs:
             self.site.doStart()
             self.send(post(UPLOAD))
-        self.assertEqual([log["disclaimer"] for log in logs if "disclaimer" in log], [DISCLAIMER])
+        self.assertEqual([log["about"] for log in logs if "about" in log], [DISCLAIMER])
         self.assertNotIn("/api/", repr(logs))
         self.lose()
         self.site.doStop()

@@ -1,15 +1,15 @@
-"""The forms that the stand-in accepts."""
+"""The forms that the API accepts."""
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from merlind.merlinface.form import MAX_PHOTO, FormError, PollForm, StandInForm, UploadForm
+from merlind.merlinface.form import MAX_PHOTO, ApiForm, FormError, PollForm, UploadForm
 from merlind.merlinface.score import score, score_of_digest
 from tests.unit.merlinface.support import MULTIPART, PHOTO, UPLOAD, form, name_part, part, photo_part, poll_form
 
 
 def read_form(body: bytes, content_type: bytes = MULTIPART, step: int = 0) -> UploadForm | PollForm | tuple[int, str]:
     """What a form asks for, or its error; written whole, or ``step`` bytes at a time."""
-    read = StandInForm(content_type)
+    read = ApiForm(content_type)
     for start in range(0, len(body), step or len(body) or 1):
         read.write(body[start : start + (step or len(body))])
     try:

@@ -12,6 +12,7 @@ from zope.interface.verify import verifyObject
 
 from merlind.merlinface import tap
 from merlind.merlinface.api import StandInSettings
+from tests.unit.merlinface.scorer.processes import ProcessReactor
 from tests.unit.merlinface.support import UPLOAD, post, read_reply
 from twisted.plugins import merlinface_plugin
 
@@ -53,6 +54,42 @@ class OptionsTests(SynchronousTestCase):
             self.assertIn(reason, str(self.assertRaises(SystemExit, self.parse, argument)))
         error = self.assertRaises(SystemExit, self.parse, MERLINFACE_WAITS="x")
         self.assertIn("MERLINFACE_WAITS: 'x' is not a whole number", str(error))
+
+    def scorer(self, installed: bool, *arguments: str, **environment: str) -> object:
+        self.patch(tap, "face_installed", lambda: installed)
+        options = tap.Options(environment)
+        options.parseOptions(list(arguments))
+        return options["scorer"]
+
+    def test_scorer(self) -> None:
+        """The face scorer where it is installed, unless another or an option of the stand-in is given."""
+        for installed, arguments, environment, scorer in (
+            (True, (), {}, "face"),
+            (False, (), {}, "stand-in"),
+            (True, ("--scorer=stand-in",), {}, "stand-in"),
+            (True, ("--scorer=face",), {"MERLINFACE_SCORER": "stand-in"}, "face"),
+            (True, ("--delay=1",), {}, "stand-in"),
+            (True, (), {"MERLINFACE_TROUBLE": "0.1"}, "stand-in"),
+        ):
+            self.assertEqual(self.scorer(installed, *arguments, **environment), scorer, (arguments, environment))
+
+    def test_wrong_scorer(self) -> None:
+        """What there isn't, isn't installed or doesn't go together ends the start with one line."""
+        for installed, arguments, reason in (
+            (True, ("--scorer=x",), "--scorer: 'x' is neither face nor stand-in"),
+            (False, ("--scorer=face",), "--scorer: the face scorer is not installed: it comes with merlind[scorer]"),
+            (True, ("--scorer=face", "--waits=1"), "--waits is an option of the stand-in, not of --scorer face"),
+            (True, ("--workers=0",), "--workers: '0' is not a whole number of at least 1"),
+            (True, ("--photo-seconds=0",), "--photo-seconds: '0' is not a number of seconds"),
+            (True, ("--worker-memory=1000",), "--worker-memory: '1000' is not a whole number of at least 268435456"),
+        ):
+            error = self.assertRaises(SystemExit, self.scorer, installed, *arguments)
+            self.assertEqual(error.code.partition(reason)[:2], ("merlinface: ", reason))
+
+    def test_workers(self) -> None:
+        """The number of workers follows from the cores, unless it is given."""
+        self.patch(tap, "default_workers", lambda: 7)
+        self.assertEqual((tap.workers("auto"), tap.workers("2")), (7, 2))
 
     def test_help(self) -> None:
         """The help says that the score means nothing, and names the variables."""
@@ -100,6 +137,23 @@ class ServiceTests(SynchronousTestCase):
         protocol.dataReceived(post(UPLOAD))
         self.assertEqual(read_reply(transport.value()).json["status"], "success")
         service.stopService()
+
+    def test_face_scorer(self) -> None:
+        """The face scorer's workers start with the service, with the limits that were given, and stop with it."""
+        self.patch(tap, "face_installed", lambda: True)
+        reactor = ProcessReactor()
+        options = self.options("--scorer=face", "--workers=2", "--photo-seconds=3", "--worker-memory=1000000000")
+        service = tap.makeService(options, reactor)
+        service.privilegedStartService()
+        self.assertEqual(reactor.commands, [])
+        service.startService()
+        limits = ["--photo-seconds=3.0", "--memory=1000000000"]
+        self.assertEqual([list(command[-2:]) for _, command, _ in reactor.commands], [limits, limits])
+        stopped: Any = service.stopService()
+        for worker in reactor.spawned:
+            self.assertNoResult(stopped)
+            worker.die(signal=15)
+        self.successResultOf(stopped)
 
     def test_port_in_use(self) -> None:
         """A port in use ends the process with one line and a status that isn't zero."""
