@@ -85,7 +85,9 @@ class WorkerProcess(ProcessProtocol):
         return self._answer
 
     def stop(self) -> None:
-        """End it; it is killed if that takes too long."""
+        """End it, unless it has; it is killed if that takes too long."""
+        if self.phase is Phase.ENDED:
+            return
         self._enter(Phase.ENDING)
         self._transport.closeStdin()
         self._signal("TERM")

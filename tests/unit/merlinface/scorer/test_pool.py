@@ -325,6 +325,15 @@ class StopTests(PoolCase):
         worker.answer()
         self.assertEqual(worker.signals, ["TERM"])
 
+    def test_after_trouble(self) -> None:
+        """A stop from within the failure of a request leaves no timer behind."""
+        stopped: list[Deferred[None]] = []
+        self.ask().addErrback(lambda _: stopped.append(self.pool.stop()))
+        self.last.ready().die()
+        self.last.ready().die()
+        self.successResultOf(stopped[0])
+        self.assertEqual(self.reactor.getDelayedCalls(), [])
+
     def test_already_ended(self) -> None:
         """A worker that has ended, though nobody knows yet, can be told to end."""
         self.last.ended = True
