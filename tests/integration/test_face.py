@@ -65,6 +65,18 @@ class FaceTest(ProcessCase):
         self.assertEqual(running(pids), [])
         self.assert_no_traceback(face)
 
+    def test_scores(self) -> None:
+        """A portrait gets scores that mean something: a woman of that age is rather an Eileen than a Kevin."""
+        merlind = self.merlind(upstream="embedded:face").start()
+        photo = (Path(__file__).parents[1] / "portraits" / "astronaut.jpg").read_bytes()
+        scores = {}
+        for name in ("Eileen", "Kevin"):
+            reply = post(merlind.port, name, photo, {"Prefer": "wait=30"})
+            self.assertEqual(reply.code, 200)
+            scores[name] = reply.json()["result"]
+        self.assertGreater(scores["Eileen"], 0.6)
+        self.assertLess(scores["Kevin"], 0.1)
+
     def test_killed(self) -> None:
         """kill -9 of a worker costs nothing but its replacement; of the daemon, it leaves no worker."""
         face = self.merlinface("--workers=1", scorer="face").start()
