@@ -41,15 +41,14 @@ def main() -> None:
 
 
 def guard(memory: int) -> None:
-    """Limit the address space to so many bytes, write no core dumps, and end with the parent."""
-    signal.signal(
-        signal.SIGINT, signal.SIG_IGN
-    )  # Ctrl-C reaches all processes of a terminal; the parent stops this one
+    """Limit the address space to so many bytes (on Linux), write no core dumps, and end with the parent."""
+    # Ctrl-C reaches all processes of a terminal: the parent stops this one.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    _, hard = resource.getrlimit(resource.RLIMIT_AS)
-    most = memory if hard == resource.RLIM_INFINITY else min(memory, hard)
-    resource.setrlimit(resource.RLIMIT_AS, (most, most))
     if sys.platform == "linux":
+        _, hard = resource.getrlimit(resource.RLIMIT_AS)
+        most = memory if hard == resource.RLIM_INFINITY else min(memory, hard)
+        resource.setrlimit(resource.RLIMIT_AS, (most, most))
         # Elsewhere the end of standard input and the alarm do, which takes longer if the worker is stuck.
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
