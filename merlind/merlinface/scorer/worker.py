@@ -98,7 +98,8 @@ def serve(take: BinaryIO, give: BinaryIO, look: Look, score: Score, alarm_second
             answer = Refused(TOO_MANY_PIXELS)
         except Exception as error:
             _end(error)
-        signal.setitimer(signal.ITIMER_REAL, 0)
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
         fresh = False
         give.write(write_answer(answer))
         give.flush()

@@ -1,5 +1,6 @@
 """The worker's side of the pipes: what it reads, and what it says."""
 
+import signal
 import sys
 from io import BytesIO, StringIO
 
@@ -54,6 +55,7 @@ class ServeTests(SynchronousTestCase):
             ready, *lines = self.said.getvalue().splitlines()
             self.assertEqual(ready, b"ready")
             self.lines = lines
+            self.assertEqual(signal.getitimer(signal.ITIMER_REAL), (0.0, 0.0))
         return lines
 
     def test_judges_and_scores(self) -> None:
