@@ -40,5 +40,5 @@ def score(name: str, judgement: Judgement) -> NameScore:
 
 
 if __name__ == "__main__":
-    worker.load = lambda: (look, score)
+    worker.load = lambda names_files=(): (look, score)
     worker.main()

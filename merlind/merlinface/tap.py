@@ -1,5 +1,7 @@
 """``twistd merlinface``: the scoring API's options, and the service made from them."""
 
+import os
+from collections.abc import Sequence
 from typing import Any, cast
 
 from twisted.application import strports
@@ -8,6 +10,7 @@ from twisted.internet import reactor as _reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IReactorCore, IReactorTime
+from twisted.logger import Logger
 from twisted.python import usage
 from twisted.web.server import Site
 
@@ -20,11 +23,15 @@ from merlind.merlinface.scorer.pool import PoolSettings, default_workers
 from merlind.merlinface.scoring import Scorer
 from merlind.merlinface.stand_in import StandInScorer
 
+_log = Logger()
 _DEFAULTS = StandInSettings()
 _POOL = PoolSettings(workers=1)
 
 AUTO = "auto"
 """The default of --scorer and of --workers."""
+
+NO_NAMES = "none"
+"""The default of --names."""
 
 _STAND_IN_ONLY = ("delay", "waits", "trouble")
 """The options that only the stand-in has: who gives one of them wants the stand-in."""
@@ -42,6 +49,11 @@ def workers(text: str) -> int:
     return default_workers() if text == AUTO else count(1)(text)
 
 
+def names_file(text: str) -> str | None:
+    """Read the path of a file of names, which relative to another directory would be another; None for ``none``."""
+    return None if text == NO_NAMES else os.path.abspath(text)
+
+
 class MerlinfaceOptions(EnvironmentOptions):
     """The command line of ``twistd merlinface``; each option has a variable, such as MERLINFACE_WORKERS."""
 
@@ -50,7 +62,8 @@ class MerlinfaceOptions(EnvironmentOptions):
         "Answers like the API of merlinface, with scores of its own: those of the face scorer, or those of a "
         f"{DISCLAIMER}. It forgets everything when it ends."
     )
-    declared = (
+    repeated = frozenset({"names"})
+    declared: Sequence[Option] = (
         Option("listen", "tcp:12345", "Where to listen, as a Twisted server endpoint.", endpoint),
         Option(
             "scorer",
@@ -68,6 +81,7 @@ class MerlinfaceOptions(EnvironmentOptions):
         Option(
             "worker-memory", str(_POOL.worker_memory), "The most address space of a worker, in bytes.", count(2**28)
         ),
+        Option("names", NO_NAMES, "National statistics of names; may be given more than once.", names_file),
         Option("delay", f"{_DEFAULTS.delay:g}", "Seconds from an upload to its score (stand-in).", seconds()),
         Option(
             "waits",
@@ -83,6 +97,11 @@ class MerlinfaceOptions(EnvironmentOptions):
         ),
     )
 
+    def opt_names(self, path: str) -> None:
+        """A file of name statistics of your country, to use beside ours (docs/scorer.md); may be repeated. [default:
+        none, or $MERLINFACE_NAMES, separated by spaces]"""
+        self.add("names", path)
+
     def postOptions(self) -> None:
         """Choose the scorer. Raises UsageError if what was given doesn't go together."""
         faults = [name for name in _STAND_IN_ONLY if name in self or self.variable(name) in self._environment]
@@ -93,6 +112,9 @@ class MerlinfaceOptions(EnvironmentOptions):
             self["scorer"] = STAND_IN if faults else choose_scorer(self["scorer"], face_installed())
         except ValueError as error:
             raise usage.UsageError(f"--scorer: {error}") from None
+        self["names"] = [path for path in self["names"] if path is not None]
+        if self["names"] and self["scorer"] != FACE:
+            raise usage.UsageError(f"--names is an option of --scorer {FACE}, not of the stand-in")
 
 
 # twistd looks for this name.
@@ -133,13 +155,34 @@ class MerlinfaceService(MultiService):
 def make_scorer(options: MerlinfaceOptions, reactor: Any) -> tuple[Scorer, StandInSettings]:
     """Return the scorer that was chosen, and how the API behaves in front of it."""
     if options["scorer"] == FACE:
-        pool = PoolSettings(options["workers"], options["photo-seconds"], options["worker-memory"])
+        pool = PoolSettings(
+            options["workers"], options["photo-seconds"], options["worker-memory"], names=tuple(options["names"])
+        )
         return FaceScorer(reactor, pool), AT_ONCE
     return StandInScorer(), StandInSettings(options["delay"], options["waits"], options["trouble"])
 
 
+def check_names(paths: Sequence[str]) -> str:
+    """Read files of names, and tell in one line what is in them. Raises SystemExit, with one line for a person, for one
+    that is broken: the workers read them again, but a start that fails is noticed."""
+    # What these need is in the extra, and without files nobody needs it in this process.
+    from merlind.merlinface.scorer.names import Names
+    from merlind.merlinface.scorer.national import NationalFileError, read, report
+
+    try:
+        tables = [read(path) for path in paths]
+    except NationalFileError as error:
+        raise SystemExit(f"merlinface: --names: {error}") from None
+    return report(tables, Names.load(tables).count())
+
+
 def makeService(options: MerlinfaceOptions, reactor: object = _reactor) -> IService:
-    """Make the service; the reactor is an IReactorCore, an IReactorTime and an IReactorProcess."""
+    """Make the service; the reactor is an IReactorCore, an IReactorTime and an IReactorProcess.
+
+    Raises SystemExit, with one line for a person, for a file of names that is broken.
+    """
+    if options["names"]:
+        _log.info("{names}", names=check_names(options["names"]))
     scorer, settings = make_scorer(options, reactor)
     site = make_site(cast(IReactorTime, reactor), settings, scorer=scorer)
     return MerlinfaceService(options["listen"], site, scorer, cast(IReactorCore, reactor))

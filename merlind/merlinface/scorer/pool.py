@@ -42,6 +42,8 @@ class PoolSettings:
     """1.5 GiB. A worker takes 0.3 GB, with a picture of 40 million pixels up to 1.2 GB (WebP with transparency)."""
     max_waiting: int = 1000
     """How many requests of a kind may wait for a worker."""
+    names: tuple[str, ...] = ()
+    """Files of national name statistics, which each worker reads at its start."""
 
 
 def default_workers() -> int:
@@ -53,7 +55,8 @@ def default_workers() -> int:
 def worker_command(settings: PoolSettings) -> list[str]:
     """Return the command line of a worker."""
     limits = [f"--photo-seconds={settings.photo_seconds}", f"--memory={settings.worker_memory}"]
-    return [sys.executable, "-m", "merlind.merlinface.scorer.worker", *limits]
+    names = [f"--names={path}" for path in settings.names]
+    return [sys.executable, "-m", "merlind.merlinface.scorer.worker", *names, *limits]
 
 
 def worker_environment(environment: Mapping[str, str]) -> dict[str, str]:

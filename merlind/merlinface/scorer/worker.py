@@ -13,7 +13,7 @@ import signal
 import sys
 import traceback
 from argparse import ArgumentParser
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import date
 from typing import BinaryIO, NoReturn
 
@@ -34,9 +34,10 @@ def main() -> None:
     options = ArgumentParser()
     options.add_argument("--photo-seconds", type=float, required=True)
     options.add_argument("--memory", type=int, required=True)
+    options.add_argument("--names", action="append", default=[], help="a file of national name statistics")
     given = options.parse_args()
     guard(given.memory)
-    look, score = load()
+    look, score = load(given.names)
     serve(sys.stdin.buffer, sys.stdout.buffer, look, score, given.photo_seconds + ALARM_MARGIN)
 
 
@@ -59,13 +60,14 @@ def give_memory_back() -> Callable[[], object]:
     return (lambda: trim(0)) if trim else (lambda: None)
 
 
-def load() -> tuple[Look, Score]:
-    """Load models and names; takes a second."""
+def load(names_files: Sequence[str] = ()) -> tuple[Look, Score]:
+    """Load models and names; takes a second, and longer with files of names."""
     from merlind.merlinface.scorer import formula
     from merlind.merlinface.scorer.judge import Judge
     from merlind.merlinface.scorer.names import Names
+    from merlind.merlinface.scorer.national import read
 
-    judge, names = Judge(), Names.load()
+    judge, names = Judge(), Names.load([read(file) for file in names_files])
 
     def score(name: str, judgement: Judgement) -> NameScore:
         statistics = names.find(name)

@@ -1,17 +1,21 @@
 """``twistd merlinface``: its command line, and the service made from it."""
 
+import os
+from pathlib import Path
 from typing import Any
 
 from twisted.application.service import IService
 from twisted.internet.address import IPv4Address
 from twisted.internet.error import CannotListenError
 from twisted.internet.testing import MemoryReactorClock, StringTransport
+from twisted.logger import capturedLogs, formatEvent
 from twisted.plugin import IPlugin
-from twisted.trial.unittest import SynchronousTestCase
+from twisted.trial.unittest import SkipTest, SynchronousTestCase
 from zope.interface.verify import verifyObject
 
 from merlind.merlinface import tap
 from merlind.merlinface.api import StandInSettings
+from tests.unit.merlinface.scorer.national_files import MISSING, PLAIN
 from tests.unit.merlinface.scorer.processes import ProcessReactor
 from tests.unit.merlinface.support import UPLOAD, post, read_reply
 from twisted.plugins import merlinface_plugin
@@ -86,6 +90,22 @@ class OptionsTests(SynchronousTestCase):
             error = self.assertRaises(SystemExit, self.scorer, installed, *arguments)
             self.assertEqual(error.code.partition(reason)[:2], ("merlinface: ", reason))
 
+    def names(self, *arguments: str, **environment: str) -> object:
+        self.patch(tap, "face_installed", lambda: True)
+        options = tap.Options(environment)
+        options.parseOptions(list(arguments))
+        return options["names"]
+
+    def test_names(self) -> None:
+        """They may be several, in the variable too, split at white space there; relative paths are made whole."""
+        here = os.getcwd()
+        self.assertEqual(self.names(), [])
+        self.assertEqual(self.names("--names=a.csv", "--names", "/b.csv"), [f"{here}/a.csv", "/b.csv"])
+        self.assertEqual(self.names(MERLINFACE_NAMES="/a.csv\n/b.csv"), ["/a.csv", "/b.csv"])
+        self.assertEqual(self.names("--names=/a.csv", MERLINFACE_NAMES="/b.csv"), ["/a.csv"])
+        error = self.assertRaises(SystemExit, self.names, "--names=a.csv", "--delay=1")
+        self.assertEqual(error.code, "merlinface: --names is an option of --scorer face, not of the stand-in")
+
     def test_workers(self) -> None:
         """The number of workers follows from the cores, unless it is given."""
         self.patch(tap, "default_workers", lambda: 7)
@@ -154,6 +174,29 @@ class ServiceTests(SynchronousTestCase):
             self.assertNoResult(stopped)
             worker.die(signal=15)
         self.successResultOf(stopped)
+
+    def test_names(self) -> None:
+        """Files of names are checked at the start, told in one line, and given to the workers."""
+        self.patch(tap, "face_installed", lambda: True)
+        self.patch(tap, "check_names", lambda paths: f"names: {' '.join(paths)}")
+        reactor = ProcessReactor()
+        with capturedLogs() as logs:
+            service = tap.makeService(self.options("--scorer=face", "--workers=1", "--names=/a", "--names=/b"), reactor)
+        self.assertEqual([formatEvent(event) for event in logs], ["names: /a /b"])
+        service.startService()
+        ((_, command, _),) = reactor.commands
+        self.assertEqual(list(command[3:5]), ["--names=/a", "--names=/b"])
+
+    def test_broken_names(self) -> None:
+        """A broken file ends the start with its line."""
+        if MISSING:
+            raise SkipTest(MISSING)
+        self.patch(tap, "face_installed", lambda: True)
+        path = Path(self.mktemp())
+        path.write_text(PLAIN + "Zoe,F,19I0,5\n")
+        options = self.options("--scorer=face", f"--names={path}")
+        error = self.assertRaises(SystemExit, tap.makeService, options, ProcessReactor())
+        self.assertIn(f"merlinface: --names: {path.absolute()}, line 4: '19I0' is no year", error.code)
 
     def test_port_in_use(self) -> None:
         """A port in use ends the process with one line and a status that isn't zero."""
