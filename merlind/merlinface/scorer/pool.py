@@ -39,7 +39,8 @@ class PoolSettings:
     workers: int
     photo_seconds: float = 10.0
     worker_memory: int = 3 * 2**29
-    """1.5 GiB. A worker takes 0.3 GB, with a picture of 40 million pixels up to 1.2 GB (WebP with transparency)."""
+    """1.5 GiB. A worker takes 0.3 GB, with a picture of 40 million pixels up to 1.2 GB (WebP with transparency), with a
+    JPEG of 600 million coefficients 1.4 GB."""
     max_waiting: int = 1000
     """How many requests of a kind may wait for a worker."""
     names: tuple[str, ...] = ()

@@ -31,12 +31,19 @@ def with_orientation(image: Image.Image, orientation: int, image_format: str = "
     return encode(image, image_format, exif=exif)
 
 
-def jpeg_that_claims(width: int, height: int) -> bytes:
-    """Write a JPEG of one small block whose header claims another size."""
-    jpeg = bytearray(encode(Image.new("RGB", (8, 8))))
-    frame = jpeg.index(b"\xff\xc0")
+def jpeg_that_claims(width: int, height: int, photo: bytes | None = None) -> bytes:
+    """Write a JPEG of one small block, or of ``photo``, whose header claims another size."""
+    jpeg = bytearray(photo or encode(Image.new("RGB", (8, 8))))
+    frame = max(jpeg.find(b"\xff\xc0"), jpeg.find(b"\xff\xc2"))
     jpeg[frame + 5 : frame + 9] = struct.pack(">HH", height, width)
     return bytes(jpeg)
+
+
+def jpeg_with_more_scans(photo: bytes, scans: int) -> bytes:
+    """Repeat the last scan of a progressive JPEG, with the table before it, so many times."""
+    end = photo.rindex(b"\xff\xd9")
+    scan = photo[photo.rindex(b"\xff\xc4", 0, photo.rindex(b"\xff\xda")) : end]
+    return photo[:end] + scans * scan + photo[end:]
 
 
 def png(width: int, height: int, bits: int, color: int, rows: bytes) -> bytes:

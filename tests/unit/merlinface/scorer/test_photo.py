@@ -8,12 +8,22 @@ from tests.unit.merlinface.scorer.support import MISSING
 if not MISSING:
     from PIL import Image
 
-    from merlind.merlinface.scorer.photo import FORMATS, LONG_SIDE, MAX_JPEG_PIXELS, MAX_PIXELS, decode
+    from merlind.merlinface.scorer.photo import (
+        FORMATS,
+        LONG_SIDE,
+        MAX_JPEG_COEFFICIENTS,
+        MAX_JPEG_PIXELS,
+        MAX_JPEG_WORK,
+        MAX_PIXELS,
+        decode,
+        scans_of_jpeg,
+    )
     from tests.unit.merlinface.scorer.pictures import (
         PORTRAITS,
         encode,
         gif_that_claims,
         jpeg_that_claims,
+        jpeg_with_more_scans,
         png,
         portrait,
         with_orientation,
@@ -93,6 +103,7 @@ class ShapeTests(PhotoCase):
             ("1", encode(gray.convert("1"), "PNG")),
             ("16 bits", encode(wide, "PNG")),
             ("16 bits, TIFF", encode(wide, "TIFF")),
+            ("16 bits, big-endian TIFF", encode(wide.convert("I").convert("I;16B"), "TIFF")),
             ("32 bits", encode(gray.convert("I"), "TIFF")),
             ("float", encode(gray.convert("F"), "TIFF")),
             ("float from 0 to 1", encode(gray.convert("F").point(lambda value: value / 255 + 0), "TIFF")),
@@ -157,6 +168,34 @@ class ShapeTests(PhotoCase):
             picture = decode(photo)
             self.assertEqual(picture.size, (LONG_SIDE, LONG_SIDE * 3 // 4))
             self.assert_corners(picture)
+
+    def test_large_photos_of_any_mode(self) -> None:
+        """Palettes, gray of 1 and 16 bits and the like can be large too."""
+        gray = Image.linear_gradient("L").resize((4200, 4100))
+        for mode, image_format in (
+            ("P", "PNG"),
+            ("P", "GIF"),
+            ("1", "PNG"),
+            ("I;16", "PNG"),
+            ("I;16B", "TIFF"),
+            ("I", "TIFF"),
+            ("F", "TIFF"),
+            ("LA", "PNG"),
+            ("RGBA", "PNG"),
+            ("PA", "TIFF"),
+            ("CMYK", "TIFF"),
+        ):
+            large = gray.convert("I").convert(mode) if mode.startswith("I") else gray.convert(mode)
+            options = {"compress_level": 1} if image_format == "PNG" else {}
+            self.assertEqual(
+                decode(encode(large, image_format, **options)).size, (LONG_SIDE, 1000), (mode, image_format)
+            )
+
+    def test_the_orientation_of_gray_with_16_bits(self) -> None:
+        """It counts, though such gray is brought to 8 bits."""
+        wide = Image.new("I;16", (64, 48))
+        for image_format in ("PNG", "TIFF"):
+            self.assertEqual(decode(with_orientation(wide, 6, image_format)).size, (48, 64), image_format)
 
     def test_small_photos_keep_their_size(self) -> None:
         """Nothing is blown up here."""
@@ -230,6 +269,34 @@ class RefusalTests(PhotoCase):
         gray = Image.new("L", (20000, MAX_JPEG_PIXELS // 20000), 128)
 
         self.assertEqual(decode(encode(gray)).size, (LONG_SIDE, LONG_SIDE // 2))
+
+    def test_a_jpeg_in_several_scans_that_takes_much_memory(self) -> None:
+        """All coefficients of a progressive JPEG are in memory at once: four a pixel in CMYK."""
+        side = 1 + int((MAX_JPEG_COEFFICIENTS / 4) ** 0.5)
+        self.assertLess(side * side, MAX_JPEG_PIXELS)
+        cmyk = Image.new("CMYK", (8, 8))
+
+        self.assert_refused(jpeg_that_claims(side, side, encode(cmyk, progressive=True)), TOO_MANY_PIXELS)
+        # In one scan, it is shrunk as it is read.
+        self.assertEqual(decode(jpeg_that_claims(side, side, encode(cmyk))).size, (LONG_SIDE, LONG_SIDE))
+
+    def test_a_jpeg_in_very_many_scans(self) -> None:
+        """A small file could keep a worker busy for minutes. Usual ones are taken, large ones too."""
+        gray = encode(Image.new("L", (1000, 1000), 128), progressive=True)
+
+        self.assertEqual(decode(jpeg_with_more_scans(gray, 20)).size, (1000, 1000))
+        self.assert_refused(jpeg_with_more_scans(gray, MAX_JPEG_WORK // 1000**2), TOO_MANY_PIXELS)
+        large = Image.new("RGB", (20000, MAX_JPEG_PIXELS // 20000), (128, 120, 110))
+        self.assertEqual(decode(encode(large, progressive=True)).size, (LONG_SIDE, LONG_SIDE // 2))
+
+    def test_the_scans_of_a_jpeg(self) -> None:
+        """Neither a thumbnail's count nor those of another picture or a video behind it."""
+        thumbnail = encode(corners(), progressive=True)
+        photo = encode(corners(), comment=thumbnail)
+
+        self.assertEqual(scans_of_jpeg(photo + thumbnail), 1)
+        self.assertEqual(scans_of_jpeg(thumbnail), 10)
+        self.assertEqual(scans_of_jpeg(jpeg_with_more_scans(thumbnail, 5)), 15)
 
     def test_too_few_pixels(self) -> None:
         """No face can be told in them."""
