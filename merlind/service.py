@@ -71,7 +71,7 @@ class MerlindService(Service):
         url = self._settings.upstream
         if self._settings.embedded:
             try:
-                self._embedded = Embedded(self._reactor, self._settings.embedded_scorer)
+                self._embedded = Embedded(self._reactor, self._settings.embedded_scorer, self._settings.names)
             except ValueError as error:
                 raise SystemExit(f"merlind: --upstream {url}: {error}") from None
             url = f"http://127.0.0.1:{self._listen_aside('tcp:0:interface=127.0.0.1', self._embedded.site)}/api/"

@@ -12,7 +12,10 @@ MAX_REFUSED_CONNECTIONS = 128
 """How many connections past ``max_connections``, at once, get a response that says so; more are closed without one."""
 
 OWN_FILES = 40
-"""How many files merlind has open besides public connections, uploads and requests to the upstream."""
+"""How many files merlind has open besides public connections, uploads, requests to the upstream and workers' pipes."""
+
+WORKER_PIPES = 3
+"""How many pipes lead to a worker of the embedded face scorer: its standard input, output and error."""
 
 
 @dataclass(frozen=True)
@@ -27,6 +30,8 @@ class Settings:
     """Names of the admin listener, in lower case, besides those that are always allowed."""
     upstream: str
     """The URL of the scoring API, or EMBEDDED, alone or with a colon and the scorer's name."""
+    names: list[str]
+    """Files of name statistics for the embedded face scorer."""
     data_dir: Path
     """The directory of the database and the photos."""
     poll_interval: float
@@ -85,11 +90,13 @@ class Settings:
         return named if None in self.trusted_proxy else [*LOOPBACK, *named]
 
 
-def fit_open_files(settings: Settings, files: int) -> Settings:
-    """Return the settings with as many connections, uploads and requests as ``files`` open files allow."""
+def fit_open_files(settings: Settings, files: int, workers: int = 0) -> Settings:
+    """Return the settings with as many connections, uploads and requests as ``files`` open files allow; ``workers`` are
+    those of the embedded scorer."""
     concurrency = min(settings.upstream_concurrency, max(1, files // 8))
-    # A request to the upstream has a connection and a photo open.
-    room = max(2, files - OWN_FILES - 2 * concurrency)
+    # A request to the upstream has a photo and a connection open, and both ends of it where the upstream is embedded.
+    files_of_request = 3 if settings.embedded else 2
+    room = max(2, files - OWN_FILES - WORKER_PIPES * workers - files_of_request * concurrency)
     uploads = min(settings.max_uploads, max(1, room // 4))
     room = max(1, (room - uploads) // 2, room - uploads - MAX_REFUSED_CONNECTIONS)
     fitted = replace(

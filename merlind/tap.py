@@ -9,6 +9,8 @@ from urllib.parse import urlsplit
 
 from hyperlink import EncodedURL
 from twisted.application.service import IService
+from twisted.logger import Logger
+from twisted.python import usage
 
 from merlind.core.clients import Network, read_network
 from merlind.daemon import process
@@ -18,10 +20,13 @@ from merlind.daemon.garbage import collect_by_time
 from merlind.daemon.options import EnvironmentOptions, Option, count, endpoint, seconds
 from merlind.daemon.systemd import Systemd
 from merlind.daemon.user import User
-from merlind.merlinface.choice import FACE, STAND_IN
+from merlind.merlinface.choice import EXTRA, FACE, STAND_IN, face_installed
+from merlind.merlinface.names_option import NAMES, check_names, given_names
 from merlind.settings import EMBEDDED, Settings, fit_open_files
 from merlind.storage import pairing
 from merlind.storage.sqlite.errors import DatabaseUnusable
+
+_log = Logger()
 
 _HOST_NAME = re.compile(r"[A-Za-z0-9._-]{1,253}")
 _VISIBLE = re.compile(r"[\x21-\x7e]+")
@@ -72,7 +77,7 @@ class Options(EnvironmentOptions):
     synopsis = "[options]"
     longdesc = "Takes a name and a photo over HTTP and tells, in time, how well the name suits the person."
     prefix = "MERLIND"
-    repeated = frozenset({"listen", "trusted-proxy", "admin-host"})
+    repeated = frozenset({"listen", "names", "trusted-proxy", "admin-host"})
     declared: Sequence[Option] = (
         Option("listen", "tcp:8000", "Where to serve; may be given more than once.", endpoint),
         Option(
@@ -82,6 +87,7 @@ class Options(EnvironmentOptions):
             f"installed, else a stand-in; {EMBEDDED}:{FACE} and {EMBEDDED}:{STAND_IN} ask for one of them.",
             upstream,
         ),
+        NAMES,
         Option("data-dir", "./merlind-data", "The directory of the database and the photos.", Path),
         Option("poll-interval", "2", "Seconds between two polls for one task.", seconds(0.01)),
         Option("upstream-timeout", "30", "Seconds for one whole request to the upstream.", seconds(0.01)),
@@ -124,6 +130,11 @@ class Options(EnvironmentOptions):
         $MERLIND_LISTEN, separated by spaces]"""
         self.add("listen", description)
 
+    def opt_names(self, path: str) -> None:
+        """A file of name statistics of your country, for the embedded face scorer to use beside ours (docs/scorer.md);
+        may be repeated. [default: none, or $MERLIND_NAMES, separated by spaces]"""
+        self.add("names", path)
+
     def opt_admin_host(self, name: str) -> None:
         """A name by which the admin listener may be asked, besides addresses and names without a dot; may be
         repeated. [default: none, or $MERLIND_ADMIN_HOST]"""
@@ -133,10 +144,28 @@ class Options(EnvironmentOptions):
         """Proxies to believe about clients; may be repeated. [default: 127.0.0.0/8 ::1, or $MERLIND_TRUSTED_PROXY]"""
         self.add("trusted-proxy", network)
 
+    def postOptions(self) -> None:
+        """Check that what was given goes together. Raises UsageError."""
+        super().postOptions()
+        self["names"] = given_names(self["names"])
+        if self["names"] and self["upstream"] not in (EMBEDDED, f"{EMBEDDED}:{FACE}"):
+            raise usage.UsageError(f"--names is an option of --upstream {EMBEDDED}, not of {self['upstream']}")
+        if self["names"] and not face_installed():
+            raise usage.UsageError(f"--names is for the face scorer, which is not installed: it comes with {EXTRA}")
+
 
 def make_settings(options: Options) -> Settings:
     """Return the options' values as settings."""
     return Settings(**{option.name.replace("-", "_"): options[option.name] for option in options.declared})
+
+
+def _check_names(paths: Sequence[str], user: User) -> None:
+    """Log what is in files of names, as the user that the workers run as. Raises SystemExit, with one line."""
+    try:
+        with user.acting():
+            _log.info("{names}", names=check_names(paths))
+    except ValueError as error:
+        raise SystemExit(f"merlind: {error}") from None
 
 
 def makeService(options: Options) -> IService:
@@ -144,6 +173,7 @@ def makeService(options: Options) -> IService:
     # Late, because both import the reactor, and twistd loads this module before it chooses one.
     from twisted.internet import reactor
 
+    from merlind.merlinface.embedded import embedded_workers
     from merlind.service import MerlindService
 
     os.umask(0o077)
@@ -152,8 +182,13 @@ def makeService(options: Options) -> IService:
     collect_by_time(reactor)
     log = process.make_log(reactor, options["log-json"], options.parent or {})
     process.end_at_fatal_errors(reactor, log)
-    settings = fit_open_files(make_settings(options), process.raise_open_files())
-    data_dir = DataDir(settings.data_dir, User.of(options.parent or {}))
+    settings = make_settings(options)
+    workers = embedded_workers(settings.embedded_scorer) if settings.embedded else 0
+    settings = fit_open_files(settings, process.raise_open_files(), workers)
+    user = User.of(options.parent or {})
+    data_dir = DataDir(settings.data_dir, user)
+    if settings.names:
+        _check_names(settings.names, user)
     try:
         data_dir.acquire()
         with data_dir.user.acting():

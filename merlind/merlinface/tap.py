@@ -1,6 +1,5 @@
 """``twistd merlinface``: the scoring API's options, and the service made from them."""
 
-import os
 from collections.abc import Sequence
 from typing import Any, cast
 
@@ -18,6 +17,7 @@ from merlind.daemon.options import EnvironmentOptions, Option, count, endpoint, 
 from merlind.merlinface.api import AT_ONCE, StandInSettings, make_site
 from merlind.merlinface.choice import FACE, STAND_IN, choose_scorer, face_installed
 from merlind.merlinface.face import FaceScorer
+from merlind.merlinface.names_option import NAMES, check_names, given_names
 from merlind.merlinface.score import DISCLAIMER
 from merlind.merlinface.scorer.pool import PoolSettings, default_workers
 from merlind.merlinface.scoring import Scorer
@@ -29,9 +29,6 @@ _POOL = PoolSettings(workers=1)
 
 AUTO = "auto"
 """The default of --scorer and of --workers."""
-
-NO_NAMES = "none"
-"""The default of --names."""
 
 _STAND_IN_ONLY = ("delay", "waits", "trouble")
 """The options that only the stand-in has: who gives one of them wants the stand-in."""
@@ -47,11 +44,6 @@ def scorer(text: str) -> str | None:
 def workers(text: str) -> int:
     """Read the number of workers, or ``auto``."""
     return default_workers() if text == AUTO else count(1)(text)
-
-
-def names_file(text: str) -> str | None:
-    """Read the path of a file of names, which relative to another directory would be another; None for ``none``."""
-    return None if text == NO_NAMES else os.path.abspath(text)
 
 
 class MerlinfaceOptions(EnvironmentOptions):
@@ -81,7 +73,7 @@ class MerlinfaceOptions(EnvironmentOptions):
         Option(
             "worker-memory", str(_POOL.worker_memory), "The most address space of a worker, in bytes.", count(2**28)
         ),
-        Option("names", NO_NAMES, "National statistics of names; may be given more than once.", names_file),
+        NAMES,
         Option("delay", f"{_DEFAULTS.delay:g}", "Seconds from an upload to its score (stand-in).", seconds()),
         Option(
             "waits",
@@ -112,7 +104,7 @@ class MerlinfaceOptions(EnvironmentOptions):
             self["scorer"] = STAND_IN if faults else choose_scorer(self["scorer"], face_installed())
         except ValueError as error:
             raise usage.UsageError(f"--scorer: {error}") from None
-        self["names"] = [path for path in self["names"] if path is not None]
+        self["names"] = given_names(self["names"])
         if self["names"] and self["scorer"] != FACE:
             raise usage.UsageError(f"--names is an option of --scorer {FACE}, not of the stand-in")
 
@@ -162,27 +154,16 @@ def make_scorer(options: MerlinfaceOptions, reactor: Any) -> tuple[Scorer, Stand
     return StandInScorer(), StandInSettings(options["delay"], options["waits"], options["trouble"])
 
 
-def check_names(paths: Sequence[str]) -> str:
-    """Read files of names, and tell in one line what is in them. Raises SystemExit, with one line for a person, for one
-    that is broken: the workers read them again, but a start that fails is noticed."""
-    # What these need is in the extra, and without files nobody needs it in this process.
-    from merlind.merlinface.scorer.names import Names
-    from merlind.merlinface.scorer.national import NationalFileError, read, report
-
-    try:
-        tables = [read(path) for path in paths]
-    except NationalFileError as error:
-        raise SystemExit(f"merlinface: --names: {error}") from None
-    return report(tables, Names.load(tables).count())
-
-
 def makeService(options: MerlinfaceOptions, reactor: object = _reactor) -> IService:
     """Make the service; the reactor is an IReactorCore, an IReactorTime and an IReactorProcess.
 
     Raises SystemExit, with one line for a person, for a file of names that is broken.
     """
     if options["names"]:
-        _log.info("{names}", names=check_names(options["names"]))
+        try:
+            _log.info("{names}", names=check_names(options["names"]))
+        except ValueError as error:
+            raise SystemExit(f"merlinface: {error}") from None
     scorer, settings = make_scorer(options, reactor)
     site = make_site(cast(IReactorTime, reactor), settings, scorer=scorer)
     return MerlinfaceService(options["listen"], site, scorer, cast(IReactorCore, reactor))

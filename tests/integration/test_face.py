@@ -54,6 +54,18 @@ class FaceTest(ProcessCase):
         self.assertEqual(running(pids), [])
         self.assert_no_traceback(merlind)
 
+    def test_names(self) -> None:
+        """With --names, an embedded face scorer says what it read, and scores with it."""
+        table = self.folder / "names.csv"
+        table.write_text("name,sex,year,count\nXyqlor,M,1990,900\nXyqlora,F,1990,900\n", "utf-8")
+        merlind = self.merlind(f"--names={table}", upstream="embedded").start()
+        photo = (Path(__file__).parents[1] / "portraits" / "astronaut.jpg").read_bytes()
+        scores = [
+            post(merlind.port, name, photo, {"Prefer": "wait=30"}).json()["result"] for name in ("Xyqlor", "Xyqlora")
+        ]
+        self.assertIn("names.csv (a plain table), 2 names, 1990", merlind.log())
+        self.assertTrue(scores[0] < 0.1 < 0.5 < scores[1], scores)
+
     def test_beside(self) -> None:
         """``twistd merlinface`` serves merlind over the protocol, with as many workers as are asked for."""
         face = self.merlinface("--workers=2", scorer="face").start()

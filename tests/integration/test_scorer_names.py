@@ -1,4 +1,4 @@
-"""``twistd merlinface --names`` as a real process: what it says, what its workers know, and a file that is broken."""
+"""``--names`` in real processes: what it says, what its workers know, and a file that is broken."""
 
 import subprocess
 from pathlib import Path
@@ -39,12 +39,16 @@ class NamesTest(SynchronousTestCase):
     def test_a_broken_file_ends_the_start(self) -> None:
         """With its line, and a status that isn't zero."""
         self.path.write_text(TABLE + "Zoe,F,19I0,5\n", "utf-8")
-        done = subprocess.run(
-            [*TWISTD, "merlinface", "--listen=tcp:0:interface=127.0.0.1", f"--names={self.path}"],
-            capture_output=True,
-            timeout=60,
-            env=environment(),
-            text=True,
-        )
-        self.assertEqual(done.returncode, 1)
-        self.assertIn(f"merlinface: --names: {self.path}, line 5: '19I0' is no year", done.stderr)
+        for plugin, *arguments in (
+            ["merlinface", "--listen=tcp:0:interface=127.0.0.1"],
+            ["merlind", "--upstream=embedded", f"--data-dir={self.path}.data"],
+        ):
+            done = subprocess.run(
+                [*TWISTD, plugin, *arguments, f"--names={self.path}"],
+                capture_output=True,
+                timeout=60,
+                env=environment(),
+                text=True,
+            )
+            self.assertEqual(done.returncode, 1)
+            self.assertIn(f"{plugin}: --names: {self.path}, line 5: '19I0' is no year", done.stderr)

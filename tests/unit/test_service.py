@@ -41,6 +41,7 @@ SETTINGS = Settings(
     admin="tcp:8001:interface=127.0.0.1",
     admin_host=[],
     upstream="http://upstream:12345/api/",
+    names=[],
     data_dir=Path("unused"),
     poll_interval=2.0,
     upstream_timeout=30.0,

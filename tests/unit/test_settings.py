@@ -3,7 +3,7 @@
 from twisted.trial.unittest import SynchronousTestCase
 
 from merlind import tap
-from merlind.settings import MAX_REFUSED_CONNECTIONS, OWN_FILES, fit_open_files
+from merlind.settings import MAX_REFUSED_CONNECTIONS, OWN_FILES, WORKER_PIPES, fit_open_files
 
 
 def parsed(*arguments: str) -> tap.Options:
@@ -33,6 +33,16 @@ class OpenFilesTests(SynchronousTestCase):
             if files >= 64:
                 refused = min(MAX_REFUSED_CONNECTIONS, connections)
                 self.assertLessEqual(OWN_FILES + 2 * concurrency + uploads + connections + refused, files)
+
+    def test_embedded(self) -> None:
+        """Where the upstream is embedded, both ends of a request's connection count, and each worker's pipes."""
+        for files in (128, 256, 1024, 4096):
+            for workers in (0, 1, 7):
+                settings = fit_open_files(tap.make_settings(parsed("--upstream=embedded")), files, workers)
+                concurrency, uploads = settings.upstream_concurrency, settings.max_uploads
+                connections = settings.max_connections + min(MAX_REFUSED_CONNECTIONS, settings.max_connections)
+                taken = OWN_FILES + WORKER_PIPES * workers + 3 * concurrency + uploads + connections
+                self.assertLessEqual(taken, files, (files, workers))
 
     def test_no_client_gets_everything(self) -> None:
         """However few files there are, one client gets at most half of what there is, and at least one of each."""

@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from twisted.application.service import IServiceMaker
-from twisted.logger import LogLevel
+from twisted.logger import LogLevel, capturedLogs, formatEvent
 from twisted.plugin import IPlugin
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
+from merlind import service as service_module
 from merlind import tap
 from merlind.core.clients import LOOPBACK, read_network
 from merlind.daemon import process
@@ -24,7 +25,8 @@ from merlind.daemon.datadir import DataDir
 from merlind.daemon.garbage import INTERVAL
 from merlind.daemon.log import LineLog
 from merlind.daemon.user import User
-from merlind.settings import Settings
+from merlind.merlinface import embedded
+from merlind.settings import WORKER_PIPES, Settings
 from merlind.storage.sqlite import database
 from tests.unit.daemon.support import ProcessCase
 from twisted.plugins import merlind_plugin
@@ -66,6 +68,7 @@ class OptionsTests(SynchronousTestCase):
                 admin="tcp:8001:interface=127.0.0.1",
                 admin_host=["none"],
                 upstream="http://merlinface.com:12345/api/",
+                names=[],
                 data_dir=Path("./merlind-data"),
                 poll_interval=2.0,
                 upstream_timeout=30.0,
@@ -112,7 +115,7 @@ class OptionsTests(SynchronousTestCase):
         numbers = {
             option.name: str(number)
             for number, option in enumerate(tap.Options.declared, 11)
-            if option.name not in ("listen", "upstream", "data-dir", "admin", "admin-host", "trusted-proxy")
+            if option.name not in ("listen", "upstream", "names", "data-dir", "admin", "admin-host", "trusted-proxy")
         }
         settings = tap.make_settings(parsed(*(f"--{name}={value}" for name, value in numbers.items())))
         for name, value in numbers.items():
@@ -164,6 +167,31 @@ class OptionsTests(SynchronousTestCase):
                      "http://[::1/", "http://h/é", "http://h/a b", "http://h/\n", "Embedded", "embedded:",
                      "embedded:other"):  # fmt: skip
             self.assertIn(repr(text), str(self.assertRaises(ValueError, tap.upstream, text)))
+
+    def test_names(self) -> None:
+        """Files of names are for the embedded face scorer; relative paths are made whole."""
+        self.patch(tap, "face_installed", lambda: True)
+        for upstream in ("embedded", "embedded:face"):
+            options = parsed(f"--upstream={upstream}", "--names=a.csv", "--names", "/b.csv")
+            self.assertEqual(tap.make_settings(options).names, [os.path.abspath("a.csv"), "/b.csv"])
+        options = parsed("--upstream=embedded", MERLIND_NAMES="/a.csv /b.csv")
+        self.assertEqual(tap.make_settings(options).names, ["/a.csv", "/b.csv"])
+
+    def test_names_for_nobody(self) -> None:
+        """Without the face scorer they would go unread: the start ends."""
+        for installed, upstream, reason in (
+            (True, "http://h/api/", "--names is an option of --upstream embedded, not of http://h/api/"),
+            (True, "embedded:stand-in", "--names is an option of --upstream embedded, not of embedded:stand-in"),
+            (
+                False,
+                "embedded",
+                "--names is for the face scorer, which is not installed: it comes with merlind[scorer]",
+            ),
+        ):
+            self.patch(tap, "face_installed", lambda installed=installed: installed)
+            for arguments, environment in ((("--names=/a.csv",), {}), ((), {"MERLIND_NAMES": "/a.csv"})):
+                error = self.assertRaises(SystemExit, parsed, f"--upstream={upstream}", *arguments, **environment)
+                self.assertEqual(error.code, f"merlind: {reason}")
 
     def test_wrong(self) -> None:
         """A wrong value ends the start with one line that names the option and the value."""
@@ -249,12 +277,54 @@ class MakeServiceTests(ProcessCase):
         self.assertEqual(os.umask(0o077), 0o077)
         self.assertEqual((self.frozen, gc.isenabled()), ([True], True))
         self.assertEqual(self.reactor.tcpServers, [])
-        self.assertEqual(service._settings.max_connections, 57)
+        self.assertEqual(service._settings.max_connections, 45)
         self.assertIsInstance(service.log_observer, LineLog)
         self.assertEqual(
             [trigger[:2] for trigger in self.triggers],
             [("during", "shutdown"), ("after", "startup"), ("before", "shutdown")],
         )
+
+    def test_files_for_the_workers(self) -> None:
+        """The pipes of the embedded face scorer's workers count among the open files."""
+        self.limit = (1000, 1000)
+        limits = []
+        for workers in (0, 1, 31):
+            self.patch(embedded, "face_installed", lambda workers=workers: workers > 0)
+            self.patch(embedded, "default_workers", lambda workers=workers: workers)
+            service = self.make("--upstream=embedded")
+            service._data_dir.release()
+            limits.append(service._settings.max_connections + service._settings.max_uploads)
+        self.assertEqual(limits[0] - limits[2], 31 * WORKER_PIPES)
+        self.assertTrue(limits[0] > limits[1] > limits[2])
+
+    def test_names(self) -> None:
+        """Files of names are read at the start, told in one line, and given to the embedded scorer."""
+        self.patch(tap, "face_installed", lambda: True)
+        self.patch(tap, "check_names", lambda paths: f"names: {' '.join(paths)}")
+        made: list[tuple[Any, ...]] = []
+
+        def embed(*arguments: Any) -> None:
+            made.append(arguments)
+            raise ValueError("no further")
+
+        self.patch(service_module, "Embedded", embed)
+        with capturedLogs() as logs:
+            service = self.make("--upstream=embedded", "--names=/a", "--names=/b")
+        self.assertEqual([formatEvent(event) for event in logs], ["names: /a /b"])
+        self.assertRaises(SystemExit, service.privilegedStartService)
+        self.assertEqual([arguments[1:] for arguments in made], [(None, ["/a", "/b"])])
+
+    def test_broken_names(self) -> None:
+        """A broken file ends the start with its line, before anything is made."""
+        self.patch(tap, "face_installed", lambda: True)
+
+        def broken(paths: Any) -> str:
+            raise ValueError(f"--names: {paths[0]}, line 4: no year")
+
+        self.patch(tap, "check_names", broken)
+        error = self.assertRaises(SystemExit, self.make, "--upstream=embedded", "--names=/a")
+        self.assertEqual(error.code, "merlind: --names: /a, line 4: no year")
+        self.assertFalse(self.folder.exists())
 
     def test_last_lines_of_the_log(self) -> None:
         """From the shutdown on no line of the log waits in memory."""

@@ -43,6 +43,22 @@ class EmbeddedTests(SynchronousTestCase):
         self.assertIn("is not installed", second)
         self.assertEqual(self.reactor.spawned, [])
 
+    def test_names(self) -> None:
+        """The workers get the files of names."""
+        self.patch(embedded, "face_installed", lambda: True)
+        self.patch(embedded, "default_workers", lambda: 1)
+        reactor = ProcessReactor()
+        Embedded(reactor, None, ["/a", "/b"]).start()
+        ((_, command, _),) = reactor.commands
+        self.assertEqual(list(command[3:5]), ["--names=/a", "--names=/b"])
+
+    def test_workers(self) -> None:
+        """The stand-in has none."""
+        self.patch(embedded, "default_workers", lambda: 3)
+        for asked, installed, workers in ((None, True, 3), ("face", True, 3), (None, False, 0), ("stand-in", True, 0)):
+            self.patch(embedded, "face_installed", lambda installed=installed: installed)
+            self.assertEqual(embedded.embedded_workers(asked), workers, (asked, installed))
+
     def test_not_installed(self) -> None:
         """The face scorer can't be asked for where it isn't installed."""
         error = self.assertRaises(ValueError, self.make, "face", installed=False)
