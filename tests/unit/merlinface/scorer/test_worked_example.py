@@ -11,16 +11,18 @@ from merlind.merlinface.scorer.births import NameBirths, Table
 from merlind.merlinface.scorer.judgement import Judgement
 from merlind.merlinface.scorer.packed import NameRow
 from merlind.merlinface.scorer.statistics import PERIODS, Births
-from tests.unit.merlinface.scorer.national_files import MISSING
+from tests.unit.merlinface.scorer.support import MISSING
 
 if not MISSING:
+    from merlind.merlinface.scorer.judge import Judge
     from merlind.merlinface.scorer.merge import merge
     from merlind.merlinface.scorer.names import Names
 
+PORTRAITS = Path(__file__).parents[3] / "portraits"
 PAGE = Path(__file__).parents[4] / "docs" / "scorer.md"
 DATA = files("merlind.merlinface.scorer") / "data" / "names.bin"
 YEAR = 2026
-FACE = Judgement(female=0.987, age=36.4)
+FACE = Judgement(female=0.987, age=36.5)
 
 
 @cache
@@ -38,6 +40,13 @@ class WorkedExampleTests(SynchronousTestCase):
         """The line of the page that begins so."""
         (line,) = (line for line in PAGE.read_text("utf-8").splitlines() if line.startswith(start))
         return line
+
+    def test_the_face(self) -> None:
+        """It is what the portrait is judged to be; other processors may differ in the last digits."""
+        judged = Judge().look((PORTRAITS / "astronaut.jpg").read_bytes())
+        self.assertApproximates(judged.female, FACE.female, 0.002)
+        self.assertApproximates(judged.age, FACE.age, 0.2)
+        self.assertIn(f"{FACE.female} a woman's, {FACE.age} years", PAGE.read_text("utf-8"))
 
     def test_scores(self) -> None:
         """Each name's likelihood ratio and score."""
