@@ -41,7 +41,9 @@ from merlind.upstream.agent import KeepAliveAgent
 from merlind.upstream.client import MerlinfaceClient
 from merlind.web.access_log import AccessLog
 from merlind.web.api import Routes
-from merlind.web.entry import EntryPoint
+from merlind.web.cors import Cors
+from merlind.web.cross_site import CrossSite
+from merlind.web.entry import Adapter, Check, EntryPoint
 from merlind.web.server.admission import Admission
 from merlind.web.server.interfaces import ConnectionLimits
 from merlind.web.server.site import EdgeSite
@@ -115,7 +117,11 @@ def build(
     # The public listener.
     status = StatusResponses(results, settings.poll_interval)
     routes = Routes(reactor, intake, results, eraser, metrics, status)
-    entry = EntryPoint(intake, status, settings.max_photo_bytes, routes.respond)
+    checks: list[Check] = [CrossSite(settings.cors_origins)]
+    adapters: list[Adapter] = []
+    if settings.cors_origins:
+        adapters.append(Cors(settings.cors_origins))
+    entry = EntryPoint(intake, status, settings.max_photo_bytes, routes.respond, adapters, checks)
     connections = ConnectionLimits(
         settings.max_connections, MAX_REFUSED_CONNECTIONS, settings.min_rate, settings.upload_timeout
     )

@@ -64,6 +64,8 @@ class Settings:
     """The most unfinished tasks of one client."""
     max_long_polls_per_client: int
     """The most long polls of one client."""
+    cors_origin: list[str | None]
+    """The origins whose pages may send requests and read responses; None is none, and ANY is every one."""
     trusted_proxy: list[Network | None]
     """The networks of proxies that tell who their clients are, besides this machine; None trusts none of the latter."""
     min_rate: int
@@ -82,6 +84,11 @@ class Settings:
     def embedded_scorer(self) -> str | None:
         """The scorer that is asked for by name, if one is."""
         return self.upstream.partition(":")[2] or None if self.embedded else None
+
+    @property
+    def cors_origins(self) -> list[str]:
+        """The origins whose pages may do so."""
+        return [origin for origin in self.cors_origin if origin is not None]
 
     @property
     def trusted_networks(self) -> list[Network]:

@@ -13,6 +13,7 @@ from twisted.logger import Logger
 from twisted.python import usage
 
 from merlind.core.clients import Network, read_network
+from merlind.core.origin import read_origin
 from merlind.daemon import process
 from merlind.daemon.clock import use_monotonic_time
 from merlind.daemon.datadir import DataDir, DataDirUnusable
@@ -63,6 +64,11 @@ def proxy(text: str) -> Network | None:
         raise ValueError(f"{text!r} is no network such as 10.0.0.0/8, no address and not the word none") from None
 
 
+def origin(text: str) -> str | None:
+    """Read an origin, or the word ``none``."""
+    return None if text == "none" else read_origin(text)
+
+
 def _per_client(limit: str, default: str, what: str, total: str) -> Option:
     text = (
         f"The most {what} of one client (an IPv4 address, or a /64 in IPv6), at most half of --max-{total}; "
@@ -77,7 +83,7 @@ class Options(EnvironmentOptions):
     synopsis = "[options]"
     longdesc = "Takes a name and a photo over HTTP and tells, in time, how well the name suits the person."
     prefix = "MERLIND"
-    repeated = frozenset({"listen", "names", "trusted-proxy", "admin-host"})
+    repeated = frozenset({"listen", "names", "trusted-proxy", "admin-host", "cors-origin"})
     declared: Sequence[Option] = (
         Option("listen", "tcp:8000", "Where to serve; may be given more than once.", endpoint),
         Option(
@@ -109,6 +115,7 @@ class Options(EnvironmentOptions):
         _per_client("uploads", "128", "active uploads", "uploads"),
         _per_client("pending", "25000", "unfinished tasks", "pending"),
         _per_client("long-polls", "2500", "long polls", "connections"),
+        Option("cors-origin", "none", "An origin whose pages may ask; may be given more than once.", origin),
         Option("trusted-proxy", "127.0.0.0/8 ::1", "A proxy's network; may be given more than once.", proxy),
         Option("min-rate", "8192", "The slowest that a body may come in, in bytes a second.", count(1)),
         Option("upload-timeout", "900", "Seconds that a body may take to come in, however fast it is.", seconds(1)),
@@ -139,6 +146,11 @@ class Options(EnvironmentOptions):
         """A name by which the admin listener may be asked, besides addresses and names without a dot; may be
         repeated. [default: none, or $MERLIND_ADMIN_HOST]"""
         self.add("admin-host", name)
+
+    def opt_cors_origin(self, page: str) -> None:
+        """An origin such as https://app.example.org, whose pages may send requests and read responses, or * for every
+        one; may be repeated. [default: none, or $MERLIND_CORS_ORIGIN]"""
+        self.add("cors-origin", page)
 
     def opt_trusted_proxy(self, network: str) -> None:
         """Proxies to believe about clients; may be repeated. [default: 127.0.0.0/8 ::1, or $MERLIND_TRUSTED_PROXY]"""

@@ -40,7 +40,8 @@ PAGE = Response(
     (
         (b"Content-Security-Policy", b"default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; "
          b"connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"),
-        (b"Referrer-Policy", b"no-referrer"),
+        # With no-referrer a browser would send its form, without JavaScript, as coming from nowhere.
+        (b"Referrer-Policy", b"same-origin"),
         (b"Vary", b"Accept"),
     ),
 )  # fmt: skip

@@ -23,13 +23,16 @@ from merlind.web.server.interfaces import BodyReceiver, HandledRequest
 from merlind.web.status import ANONYMOUS, StatusResponses
 from merlind.web.upload import FORM_OVERHEAD, PhotoForm, boundary_of
 
-_NOT_PLAIN = (b"prefer", b"authorization", b"cookie")
+_NOT_PLAIN = (b"prefer", b"authorization", b"cookie", b"origin")
 _PLAIN_QUERY = re.compile(rb"task_id=([0-9]{1,16})")
 
 _log = Logger()
 
 Route = Callable[[HandledRequest], "Response | Deferred[Response]"]
 """A router: finds the response to a request."""
+
+Check = Callable[[Head, str], None]
+"""Looks at a request's head and at who asks, before the body is read. Raises HTTPError to refuse the request."""
 
 Adapter = Callable[[Head, Response], Response]
 """Returns a response as the client of a request gets it."""
@@ -38,7 +41,8 @@ Adapter = Callable[[Head, Response], Response]
 class EntryPoint:
     """What the server asks about each request.
 
-    ``route`` handles what isn't a plain status request, and each response to that goes through the ``adapters``.
+    What isn't a plain status request goes through the ``checks``, then to ``route``; each response to it, a refusal
+    too, goes through the ``adapters``.
     """
 
     def __init__(
@@ -48,12 +52,14 @@ class EntryPoint:
         max_photo_bytes: int,
         route: Route,
         adapters: Sequence[Adapter] = (),
+        checks: Sequence[Check] = (),
     ) -> None:
         self._intake = intake
         self._status = status
         self._max_photo_bytes = max_photo_bytes
         self._route = route
         self._adapters = adapters
+        self._checks = checks
 
     def respond_at_once(self, head: Head) -> Response | None:
         """Return the response to a plain status request if memory has it, or None."""
@@ -62,6 +68,8 @@ class EntryPoint:
 
     def open_body(self, head: Head, client: str) -> BodyReceiver | None:
         """Choose what takes the body: a form for a POST, nothing else. Raises HTTPError to refuse the request."""
+        for check in self._checks:
+            check(head, client)
         if head.method == b"POST" and head.path == b"/":
             return self._open_form(head, client)
         return None if head.length == 0 else IgnoredBody(head.length)

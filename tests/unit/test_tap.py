@@ -85,6 +85,7 @@ class OptionsTests(SynchronousTestCase):
                 max_uploads_per_client=128,
                 max_pending_per_client=25_000,
                 max_long_polls_per_client=2500,
+                cors_origin=[None],
                 trusted_proxy=list(LOOPBACK),
                 min_rate=8192,
                 upload_timeout=900.0,
@@ -115,7 +116,17 @@ class OptionsTests(SynchronousTestCase):
         numbers = {
             option.name: str(number)
             for number, option in enumerate(tap.Options.declared, 11)
-            if option.name not in ("listen", "upstream", "names", "data-dir", "admin", "admin-host", "trusted-proxy")
+            if option.name
+            not in (
+                "listen",
+                "upstream",
+                "names",
+                "data-dir",
+                "admin",
+                "admin-host",
+                "trusted-proxy",
+                "cors-origin",
+            )
         }
         settings = tap.make_settings(parsed(*(f"--{name}={value}" for name, value in numbers.items())))
         for name, value in numbers.items():
@@ -144,6 +155,20 @@ class OptionsTests(SynchronousTestCase):
         ):
             found = tap.make_settings(parsed(*arguments, **environment)).trusted_networks
             self.assertEqual(set(found), set(trusted), (arguments, environment))
+
+    def test_cors_origin(self) -> None:
+        """Origins are kept as browsers write them; ``none`` is none."""
+        for arguments, environment, origins in (
+            ([], {}, []),
+            (["--cors-origin=none"], {"MERLIND_CORS_ORIGIN": "https://a.example"}, []),
+            (
+                ["--cors-origin=https://A.example:443", "--cors-origin=http://b:3000"],
+                {},
+                ["https://a.example", "http://b:3000"],
+            ),
+            ([], {"MERLIND_CORS_ORIGIN": "https://a.example *"}, ["https://a.example", "*"]),
+        ):
+            self.assertEqual(tap.make_settings(parsed(*arguments, **environment)).cors_origins, origins)
 
     def test_admin(self) -> None:
         """The admin listener can be turned off, on the command line too, whatever the variable says."""
@@ -216,6 +241,7 @@ class OptionsTests(SynchronousTestCase):
                 "--trusted-proxy=10.0.0.1/8",
                 "--trusted-proxy: '10.0.0.1/8' is no network such as 10.0.0.0/8, no address",
             ),
+            ("--cors-origin=https://a.example/", "--cors-origin: 'https://a.example/' is no origin such as"),
             ("--trusted-proxy=localhost", "--trusted-proxy: 'localhost' is no network"),
             ("--max-uploads-per-client=-1", "--max-uploads-per-client: '-1' is not a whole number of at least 0"),
             ("--max-connections=-1", "--max-connections: '-1' is not a whole number"),

@@ -25,7 +25,8 @@ from merlind.daemon.metrics import Metrics
 from merlind.tasks.intake import Limits
 from merlind.web.access_log import AccessLog
 from merlind.web.api import Routes
-from merlind.web.entry import Adapter, EntryPoint
+from merlind.web.cross_site import CrossSite
+from merlind.web.entry import Adapter, Check, EntryPoint
 from merlind.web.server.admission import Admission
 from merlind.web.server.interfaces import ConnectionLimits
 from merlind.web.server.site import EdgeSite
@@ -300,6 +301,7 @@ class EdgeCase(SynchronousTestCase):
     max_pending_per_client = 0
     max_long_polls_per_client = 0
     adapters: Sequence[Adapter] = ()
+    checks: Sequence[Check] = (CrossSite(()),)
 
     def setUp(self) -> None:
         self.core = Core(
@@ -312,7 +314,9 @@ class EdgeCase(SynchronousTestCase):
         self.metrics = Metrics()
         status = StatusResponses(self.core.results, 2.0)
         self.routes = Routes(self.reactor, self.core.intake, self.core.results, self.core.eraser, self.metrics, status)
-        entry = EntryPoint(self.core.intake, status, self.max_photo_bytes, self.routes.respond, self.adapters)
+        entry = EntryPoint(
+            self.core.intake, status, self.max_photo_bytes, self.routes.respond, self.adapters, self.checks
+        )
         self.site = EdgeSite(
             self.reactor,
             entry,

@@ -633,7 +633,7 @@ class PageTests(ContractCase):
                     "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'; "
                     "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
                 ),
-                Referrer_Policy="no-referrer",
+                Referrer_Policy="same-origin",
                 Vary="Accept",
             )
         self.assertIn(b"<form", PAGE.body)

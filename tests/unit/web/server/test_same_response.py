@@ -48,6 +48,7 @@ GOOD_HEADERS = (
     b"X: y", b"X:", b"x: \t y \t", b"X: \xff", b"Accept: text/html", b"Accept: */*", b"Connection: keep-alive",
     b"Expect: 100-continue", b"Prefer: wait=1", b"prefer: foo", b"Cookie: a=b", b"Authorization: Basic YTpi",
     b"Upgrade: h2c", b"Connection: Upgrade\r\nUpgrade: h2c", b"X: " + b"y" * 5000, b"Content-Type: text/plain",
+    b"Origin: http://b", b"Sec-Fetch-Site: cross-site",
 )  # fmt: skip
 BAD_HEADERS = (
     b"Connection: close", b"Host: b", b"X : y", b": y", b"no colon", b" folded", b"X: \0", b"X: a\nb", b"X: a\rb",
