@@ -41,6 +41,7 @@ from merlind.upstream.agent import KeepAliveAgent
 from merlind.upstream.client import MerlinfaceClient
 from merlind.web.access_log import AccessLog
 from merlind.web.api import Routes
+from merlind.web.client_rate import SubmissionRate
 from merlind.web.cors import Cors
 from merlind.web.cross_site import CrossSite
 from merlind.web.entry import Adapter, Check, EntryPoint
@@ -119,6 +120,10 @@ def build(
     routes = Routes(reactor, intake, results, eraser, metrics, status)
     checks: list[Check] = [CrossSite(settings.cors_origins)]
     adapters: list[Adapter] = []
+    if settings.client_rate is not None:
+        rate = SubmissionRate(settings.client_rate, reactor.seconds, metrics.refused)
+        checks.append(rate.check)
+        adapters.append(rate.adapt)
     if settings.cors_origins:
         adapters.append(Cors(settings.cors_origins))
     entry = EntryPoint(intake, status, settings.max_photo_bytes, routes.respond, adapters, checks)

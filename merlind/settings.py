@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from merlind.core.clients import LOOPBACK, Network
+from merlind.core.rate import Rate
 
 EMBEDDED = "embedded"
 """The value of ``upstream`` that means a scorer of merlind's own; ``embedded:NAME`` says which one."""
@@ -64,6 +65,8 @@ class Settings:
     """The most unfinished tasks of one client."""
     max_long_polls_per_client: int
     """The most long polls of one client."""
+    client_rate: Rate | None
+    """How often one client may submit; None sets no limit."""
     cors_origin: list[str | None]
     """The origins whose pages may send requests and read responses; None is none, and ANY is every one."""
     trusted_proxy: list[Network | None]

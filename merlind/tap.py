@@ -14,6 +14,7 @@ from twisted.python import usage
 
 from merlind.core.clients import Network, read_network
 from merlind.core.origin import read_origin
+from merlind.core.rate import Rate, read_rate
 from merlind.daemon import process
 from merlind.daemon.clock import use_monotonic_time
 from merlind.daemon.datadir import DataDir, DataDirUnusable
@@ -69,6 +70,11 @@ def origin(text: str) -> str | None:
     return None if text == "none" else read_origin(text)
 
 
+def rate(text: str) -> Rate | None:
+    """Read a rate, or the word ``none``."""
+    return None if text == "none" else read_rate(text)
+
+
 def _per_client(limit: str, default: str, what: str, total: str) -> Option:
     text = (
         f"The most {what} of one client (an IPv4 address, or a /64 in IPv6), at most half of --max-{total}; "
@@ -115,6 +121,13 @@ class Options(EnvironmentOptions):
         _per_client("uploads", "128", "active uploads", "uploads"),
         _per_client("pending", "25000", "unfinished tasks", "pending"),
         _per_client("long-polls", "2500", "long polls", "connections"),
+        Option(
+            "client-rate",
+            "none",
+            "How often one client may submit a photo, as N/S: N times in S seconds, all at once or one after the "
+            "other; past it, 429. none sets no limit.",
+            rate,
+        ),
         Option("cors-origin", "none", "An origin whose pages may ask; may be given more than once.", origin),
         Option("trusted-proxy", "127.0.0.0/8 ::1", "A proxy's network; may be given more than once.", proxy),
         Option("min-rate", "8192", "The slowest that a body may come in, in bytes a second.", count(1)),

@@ -1,4 +1,4 @@
-"""Why a client gets a no just now: the server is full, or this client has as much as one may have."""
+"""Why a client gets a no just now: the server is full, or this client has as much as one may have, or is too fast."""
 
 from merlind.core.clients import is_local
 
@@ -30,5 +30,17 @@ class ClientOverLimit(Refused):
     by = "client"
 
     def __init__(self, limit: str, most: int, client: str) -> None:
-        shared = _SHARED if is_local(client) else ""
-        super().__init__(limit, f"this client has as many {_WORDS[limit]} as one may have, {most}{shared}")
+        super().__init__(limit, f"this client has as many {_WORDS[limit]} as one may have, {most}{_shared(client)}")
+
+
+class ClientTooFast(Refused):
+    """One client has submitted ``times`` in ``seconds``."""
+
+    by = "client"
+
+    def __init__(self, times: int, seconds: int, client: str) -> None:
+        super().__init__("requests", f"this client may submit {times} photos in {seconds} s{_shared(client)}")
+
+
+def _shared(client: str) -> str:
+    return _SHARED if is_local(client) else ""

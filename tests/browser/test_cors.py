@@ -203,7 +203,7 @@ class OtherOriginTest(ProcessCase):
             request.wait("r1") if request.kind == "upload" else request.respond_json(status="ready", result=0.25)
         )
         for allowed, host in ((f"http://localhost:{self.elsewhere}", HOST), ("*", HOST), ("*", LAN)):
-            merlind = self.started(f"--cors-origin={allowed}")
+            merlind = self.started(f"--cors-origin={allowed}", "--client-rate=100/60")
 
             found = self.evaluate(USE, [f"http://{host}:{merlind.port}/", list(png()), "Ada"])
 
@@ -213,6 +213,8 @@ class OtherOriginTest(ProcessCase):
             self.assertRegex(found["received"]["Location"], r"^\?task_id=\d+$")
             self.assertRegex(found["again"]["Content-Location"], r"^\?task_id=\d+$")
             self.assertEqual(found["received"]["Retry-After"], "1")
+            self.assertEqual(found["received"]["RateLimit-Policy"], '"default";q=100;w=60')
+            self.assertEqual(found["received"]["RateLimit"], '"default";r=99;t=1')
             self.assertEqual(found["refused"], "not_a_form")
             self.assertGreater(found["toldSize"], 300)
             self.assert_no_traceback(merlind)

@@ -92,6 +92,62 @@ class SilentClientTest(ProcessCase):
         self.figures(silent=SILENT, active=int(active))
 
 
+class ClientRateTest(ProcessCase):
+    """Clients that submit faster than they may."""
+
+    def burst(
+        self, port: int, count: int, header: bytes = b"", source: str = HOST, forged: str | None = None
+    ) -> list[Reply]:
+        """The responses to so many submissions, a connection each."""
+        replies = []
+        for number in range(count):
+            with connected(port, header, source) as connection:
+                sent = form(f"Ada {number}", png())
+                fields = {"Content-Type": sent.content_type}
+                if forged is not None:
+                    fields["X-Forwarded-For"] = forged
+                replies.append(ask(connection, "POST", "/", sent.body, fields))
+        return replies
+
+    def test_burst(self) -> None:
+        """A client is refused past its rate, before it has sent its photo; others and status requests are served."""
+        merlind = self.merlind("--client-rate=5/600", "--trusted-proxy=none").start()
+        replies = self.burst(merlind.port, 5)
+        self.assertEqual([reply.code for reply in replies], [202] * 5)
+        self.assertEqual(
+            [reply.headers["RateLimit"][:13] for reply in replies], [f'"default";r={n}' for n in range(4, -1, -1)]
+        )
+        with connected(merlind.port) as again:
+            announce(again)
+            again.sock.settimeout(30)
+            refusal = again.sock.recv(4096)
+            self.assertTrue(refusal.startswith(b"HTTP/1.1 429 "), refusal)
+            self.assertIn(b"too_many_requests", refusal)
+            self.assertIn(b'RateLimit-Policy: "default";q=5;w=600\r\n', refusal)
+        self.assertEqual([reply.code for reply in self.burst(merlind.port, 5, source="127.0.0.2")], [202] * 5)
+        for _ in range(20):
+            self.assertEqual(merlind.get(replies[0].json()["task"]).code // 100, 2)
+        self.assertEqual(merlind.metric('merlind_refused_total{by="client",limit="requests"}'), 1)
+        self.assert_no_traceback(merlind)
+
+    def test_forged_header(self) -> None:
+        """A header that a stranger sends about its client makes it nobody else; that of a trusted proxy counts."""
+        merlind = self.merlind("--client-rate=2/600", "--trusted-proxy=none", "--trusted-proxy=127.0.0.9").start()
+        for source, codes in ((HOST, [202, 202, 429, 429]), ("127.0.0.9", [202, 202, 202, 202])):
+            found = []
+            for number in range(4):
+                found += self.burst(merlind.port, 1, source=source, forged=f"198.51.100.{number}")
+            self.assertEqual([reply.code for reply in found], codes)
+
+    def test_behind_a_proxy(self) -> None:
+        """With the PROXY protocol each client has a rate of its own."""
+        port = free_port()
+        self.merlind(f"--listen=haproxy:tcp:{port}:interface={HOST}", "--client-rate=2/600").start()
+        for address in ("192.0.2.1", "192.0.2.2"):
+            codes = [reply.code for reply in self.burst(port, 3, proxy_v1(address))]
+            self.assertEqual(codes, [202, 202, 429])
+
+
 class ProxyProtocolTest(ProcessCase):
     """Behind a proxy that speaks the PROXY protocol."""
 

@@ -58,6 +58,7 @@ SETTINGS = Settings(
     max_uploads_per_client=0,
     max_pending_per_client=0,
     max_long_polls_per_client=0,
+    client_rate=None,
     cors_origin=[],
     trusted_proxy=[],
     min_rate=1024,

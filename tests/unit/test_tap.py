@@ -20,6 +20,7 @@ from zope.interface.verify import verifyObject
 from merlind import service as service_module
 from merlind import tap
 from merlind.core.clients import LOOPBACK, read_network
+from merlind.core.rate import Rate
 from merlind.daemon import process
 from merlind.daemon.datadir import DataDir
 from merlind.daemon.garbage import INTERVAL
@@ -85,6 +86,7 @@ class OptionsTests(SynchronousTestCase):
                 max_uploads_per_client=128,
                 max_pending_per_client=25_000,
                 max_long_polls_per_client=2500,
+                client_rate=None,
                 cors_origin=[None],
                 trusted_proxy=list(LOOPBACK),
                 min_rate=8192,
@@ -125,6 +127,7 @@ class OptionsTests(SynchronousTestCase):
                 "admin",
                 "admin-host",
                 "trusted-proxy",
+                "client-rate",
                 "cors-origin",
             )
         }
@@ -169,6 +172,11 @@ class OptionsTests(SynchronousTestCase):
             ([], {"MERLIND_CORS_ORIGIN": "https://a.example *"}, ["https://a.example", "*"]),
         ):
             self.assertEqual(tap.make_settings(parsed(*arguments, **environment)).cors_origins, origins)
+
+    def test_client_rate(self) -> None:
+        """A rate is so many times in so many seconds; ``none`` sets no limit."""
+        self.assertEqual(tap.make_settings(parsed("--client-rate=100/60")).client_rate, Rate(100, 60))
+        self.assertIsNone(tap.make_settings(parsed("--client-rate=none", MERLIND_CLIENT_RATE="1/1")).client_rate)
 
     def test_admin(self) -> None:
         """The admin listener can be turned off, on the command line too, whatever the variable says."""
@@ -242,6 +250,7 @@ class OptionsTests(SynchronousTestCase):
                 "--trusted-proxy: '10.0.0.1/8' is no network such as 10.0.0.0/8, no address",
             ),
             ("--cors-origin=https://a.example/", "--cors-origin: 'https://a.example/' is no origin such as"),
+            ("--client-rate=100", "--client-rate: '100' is no rate such as 100/60"),
             ("--trusted-proxy=localhost", "--trusted-proxy: 'localhost' is no network"),
             ("--max-uploads-per-client=-1", "--max-uploads-per-client: '-1' is not a whole number of at least 0"),
             ("--max-connections=-1", "--max-connections: '-1' is not a whole number"),

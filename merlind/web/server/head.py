@@ -36,7 +36,7 @@ class Head:
     Making one raises HTTPError for a head that llhttp takes and a server must refuse.
     """
 
-    __slots__ = ("_fields", "length", "method", "path", "query", "target", "version")
+    __slots__ = ("__weakref__", "_fields", "length", "method", "path", "query", "target", "version")
 
     def __init__(self, line: bytes, fields: list[Field]) -> None:
         """``line`` is the request line without its end."""
