@@ -8,9 +8,12 @@ from twisted.python.failure import Failure
 
 from merlind.admin.health import Progress
 from merlind.daemon.metrics import Metrics
-from merlind.web.response import Response, json_response
+from merlind.web.response import Response, json_response, problem
 from merlind.web.router import Router
 from merlind.web.server.interfaces import HandledRequest
+
+_NO_SUCH_PATH = problem(404, "not_found", "there is nothing here")
+_NOT_ALLOWED = problem(405, "method_not_allowed", "this method is not allowed here", (b"Allow", b"GET, HEAD"))
 
 
 class Admin:
@@ -33,7 +36,7 @@ class Admin:
         self._readiness = readiness
         self._progress = progress
         self._refresh = refresh
-        self.respond = Router(self.app, b"GET, HEAD", _as_it_is)
+        self.respond = Router(self.app, _as_it_is, _NOT_ALLOWED, _NO_SUCH_PATH)
         """Returns the response to a request, or what fires with it."""
 
     @app.route("/health/live", methods=["GET"])  # type: ignore[type-var]

@@ -10,7 +10,7 @@ MAX_NAME = 200
 _MAX_DECOMPOSED = 4 * MAX_NAME
 """The most characters that NFC may make MAX_NAME of: none stands for more than 4."""
 
-_TOO_LONG = f"the name is longer than {MAX_NAME} characters"
+_TOO_LONG = f"name is longer than {MAX_NAME} characters"
 _BIDI = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 _FORBIDDEN = frozenset({"Cc", "Cs", "Zl", "Zp"})
 
@@ -40,10 +40,10 @@ def normal_name(raw: bytes) -> str:
     try:
         text = raw.decode("utf-8")
     except UnicodeDecodeError:
-        raise ValueError("the name is not UTF-8") from None
+        raise ValueError("name is not UTF-8") from None
     name = canonical_name(text)
     if not name:
-        raise ValueError("the name is empty")
+        raise ValueError("name is empty")
     if not name.isascii() or not name.isprintable():
         _check_characters(name)
     return name
@@ -51,4 +51,4 @@ def normal_name(raw: bytes) -> str:
 
 def _check_characters(name: str) -> None:
     if any(c in _BIDI or unicodedata.category(c) in _FORBIDDEN for c in name):
-        raise ValueError("the name has control characters in it")
+        raise ValueError("name has control characters in it")

@@ -3,7 +3,6 @@
 import re
 from importlib.resources import files
 from typing import Any, TypeVar
-from urllib.parse import parse_qsl
 
 from klein import Klein
 from twisted.internet.interfaces import IReactorTime
@@ -18,8 +17,10 @@ from merlind.tasks.intake import Intake
 from merlind.tasks.refusals import ClientOverLimit
 from merlind.tasks.results import Results, Status
 from merlind.web.entry import no_storage
+from merlind.web.mistakes import METHOD_NOT_ALLOWED, NO_SUCH_PATH
+from merlind.web.query import task_id_in
 from merlind.web.refusals import over_limit
-from merlind.web.response import ALLOW, HTTPError, Response, json_response, problem
+from merlind.web.response import ALLOW, HTTPError, Response, json_response
 from merlind.web.router import Router
 from merlind.web.server.interfaces import HandledRequest
 from merlind.web.status import ANONYMOUS, NOT_FOUND, StatusResponses
@@ -48,7 +49,6 @@ PAGE = Response(
 """The page for people."""
 
 _OPTIONS = Response(204, headers=((b"Allow", ALLOW),))
-_TASK_ID = re.compile(r"[0-9]{1,16}", re.ASCII)
 # RFC 7240, section 2, as far as it concerns the one preference that we know.
 _WAIT = re.compile(rb'\s*wait\s*=\s*"?([0-9]{1,9})"?\s*(?:;.*)?', re.IGNORECASE)
 
@@ -73,7 +73,7 @@ class Routes:
         self._eraser = eraser
         self._metrics = metrics
         self._status = status
-        self.respond = Router(self.app, ALLOW, _refuse)
+        self.respond = Router(self.app, _refuse, METHOD_NOT_ALLOWED, NO_SUCH_PATH)
         """Returns the response to a request, or what fires with it."""
 
     @app.route("/", methods=["POST"])  # type: ignore[type-var]
@@ -110,7 +110,7 @@ class Routes:
         """Show how a task stands, once it is finished if the client waits for that; or the page for people."""
         if _wants_page(request):
             return PAGE
-        task_id = _task_id(request.head.query)
+        task_id = task_id_in(request.head.query)
         status = await self._status.find(ANONYMOUS, task_id)
         wait = _preferred_wait(request)
         if wait and status is not None and not status.finished:
@@ -120,7 +120,7 @@ class Routes:
     @app.route("/", methods=["DELETE"])  # type: ignore[type-var]
     async def erase(self, request: HandledRequest) -> Response:
         """Cancel a task, and erase its photo, name and result."""
-        found = await self._eraser.erase(ANONYMOUS, _task_id(request.head.query))
+        found = await self._eraser.erase(ANONYMOUS, task_id_in(request.head.query))
         return Response(204) if found else NOT_FOUND
 
     @app.route("/", methods=["OPTIONS"])  # type: ignore[type-var]
@@ -152,19 +152,6 @@ def _refuse(failure: Failure) -> Any:
             return over_limit(error)
         case _:
             return no_storage(failure)
-
-
-def _task_id(query: bytes) -> int:
-    """Return the task id in a query. Raises HTTPError, 400, unless there is exactly one, of 1 to 16 digits."""
-    try:
-        pairs = parse_qsl(query.decode("latin-1"), keep_blank_values=True, max_num_fields=32)
-    except ValueError:
-        pairs = []
-    values = [value for name, value in pairs if name == "task_id"]
-    if len(values) != 1 or not _TASK_ID.fullmatch(values[0]):
-        how = "POST a form with name and photo to /, then GET /?task_id=N, N being one number of up to 16 digits"
-        raise HTTPError(problem(400, "bad_task_id", how))
-    return int(values[0])
 
 
 def _preferred_wait(request: HandledRequest) -> int | None:

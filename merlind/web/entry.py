@@ -15,9 +15,10 @@ from twisted.python.failure import Failure
 from merlind.core.interfaces import StoreBroken, StoreUnavailable
 from merlind.tasks.intake import Intake
 from merlind.tasks.refusals import ClientOverLimit, OverCapacity
-from merlind.web.ignored_body import IgnoredBody
+from merlind.web.ignored_body import TAKES_NO_BODY, IgnoredBody
+from merlind.web.mistakes import METHOD_NOT_ALLOWED, NO_SUCH_PATH
 from merlind.web.refusals import over_limit
-from merlind.web.response import NO_STORAGE, HTTPError, Response, problem, unavailable
+from merlind.web.response import METHODS, NO_STORAGE, HTTPError, Response, problem, unavailable
 from merlind.web.server.head import Head
 from merlind.web.server.interfaces import BodyReceiver, HandledRequest
 from merlind.web.status import ANONYMOUS, StatusResponses
@@ -72,7 +73,7 @@ class EntryPoint:
             check(head, client)
         if head.method == b"POST" and head.path == b"/":
             return self._open_form(head, client)
-        return None if head.length == 0 else IgnoredBody(head.length)
+        return None if head.length == 0 else IgnoredBody(head.length, _refusal_of_body(head))
 
     def _open_form(self, head: Head, client: str) -> PhotoForm:
         boundary = boundary_of(head.get(b"content-type"))
@@ -102,6 +103,13 @@ class EntryPoint:
         for adapter in self._adapters:
             response = adapter(head, response)
         return response
+
+
+def _refusal_of_body(head: Head) -> Response:
+    """Choose what to say of a large body where none is expected: that it is, or what is wrong besides."""
+    if head.path != b"/":
+        return NO_SUCH_PATH
+    return TAKES_NO_BODY if head.method in METHODS else METHOD_NOT_ALLOWED
 
 
 def _plain_task_id(head: Head) -> int | None:

@@ -9,13 +9,22 @@ from merlind.core.images import bytes_needed, image_type
 from merlind.core.interfaces import StagedPhoto
 from merlind.core.names import normal_name
 from merlind.tasks.intake import Reservation
+from merlind.web.mistakes import (
+    another_file,
+    encoded_part,
+    field_twice,
+    missing_field,
+    name_is_a_file,
+    nested_form,
+    not_a_form,
+    not_an_image,
+)
 from merlind.web.multipart import (
     BadBoundary,
     FormPart,
     FormReader,
     FormRules,
     FormTooComplex,
-    MalformedForm,
     NotAForm,
     PartEnd,
     UnreadableForm,
@@ -43,12 +52,9 @@ _READ_AT_ONCE = 1024
 _READ_STEP = 8192
 """In which steps the rest is read, in bytes: a piece may be a single byte, and each one read takes microseconds."""
 
-_PROBLEMS = {
-    NotAForm: problem(415, "not_a_form", "send the photo as multipart/form-data"),
-    BadBoundary: problem(400, "bad_boundary", "the form has no usable boundary"),
-    MalformedForm: problem(400, "malformed_form", "the body is not a whole multipart/form-data form"),
-    FormTooComplex: problem(400, "form_too_complex", "the form has too many parts or headers, or too long ones"),
-}
+_BAD_BOUNDARY = problem(
+    400, "bad_boundary", "Content-Type has no usable boundary: let the HTTP library make it, with the boundary in it"
+)
 
 
 def boundary_of(content_type: bytes | None) -> bytes:
@@ -60,9 +66,17 @@ def boundary_of(content_type: bytes | None) -> bytes:
         boundary = find_boundary(content_type)
         if not boundary.isascii():
             raise BadBoundary("RFC 2046, section 5.1.1: a boundary is ASCII")
-    except UnreadableForm as error:
-        raise HTTPError(_PROBLEMS[type(error)]) from None
+    except NotAForm:
+        raise HTTPError(not_a_form(content_type)) from None
+    except BadBoundary:
+        raise HTTPError(_BAD_BOUNDARY) from None
     return boundary
+
+
+def _unreadable(error: UnreadableForm) -> HTTPError:
+    if isinstance(error, FormTooComplex):
+        return HTTPError(problem(400, "form_too_complex", f"the form is too complex: {error}"))
+    return HTTPError(problem(400, "malformed_form", f"the body is not a whole multipart/form-data form: {error}"))
 
 
 class PhotoForm:
@@ -81,6 +95,8 @@ class PhotoForm:
         self._unread: bytes | bytearray = b""
         self._field: str | None = None
         self._seen: set[str] = set()
+        self._others: list[str] = []
+        self._filename: str | None = None
         self._name = bytearray()
         self._other_bytes = 0
         self._head = b""
@@ -117,7 +133,7 @@ class PhotoForm:
                 else:
                     self._take_content(event)
         except UnreadableForm as error:
-            raise HTTPError(_PROBLEMS[type(error)]) from None
+            raise _unreadable(error) from None
 
     def finish(self) -> tuple[str, StagedPhoto, str]:
         """Return the name, the staged photo and its media type, now that the body has ended."""
@@ -125,10 +141,10 @@ class PhotoForm:
         try:
             self._reader.close()
         except UnreadableForm as error:
-            raise HTTPError(_PROBLEMS[type(error)]) from None
+            raise _unreadable(error) from None
         for field in ("name", "photo"):
             if field not in self._seen:
-                raise HTTPError(problem(400, "missing_field", f"the form has no field {field}"))
+                raise HTTPError(missing_field(field, self._others))
         try:
             name = normal_name(bytes(self._name))
         except ValueError as error:
@@ -153,17 +169,21 @@ class PhotoForm:
         field = part.name if part.name in ("name", "photo") else None
         # A browser sends an empty filename for a file that wasn't chosen.
         if field is None and part.filename:
-            raise HTTPError(problem(400, "unknown_field", "the form may have no file but photo"))
-        if field in self._seen:
-            raise HTTPError(problem(400, "field_twice", f"the form has the field {field} twice"))
+            raise HTTPError(another_file(part.name, "photo" in self._seen))
+        if field is not None and field in self._seen:
+            raise HTTPError(field_twice(field))
         if field == "name" and part.filename is not None:
-            raise HTTPError(problem(400, "name_is_a_file", "the field name is a text, not a file"))
+            raise HTTPError(name_is_a_file())
         if part.transfer_encoding not in (None, "binary", "8bit", "7bit"):
-            raise HTTPError(problem(400, "encoded_part", "send the parts as they are, without a transfer encoding"))
+            raise HTTPError(encoded_part(part.name))
         if (part.content_type or "").startswith("multipart/"):
-            raise HTTPError(problem(400, "nested_form", "send one photo, not several"))
+            raise HTTPError(nested_form(part.name))
         if field is not None:
             self._seen.add(field)
+        elif part.name:
+            self._others.append(part.name)
+        if field == "photo":
+            self._filename = part.filename
         self._field = field
 
     def _take_content(self, data: bytes) -> None:
@@ -174,12 +194,12 @@ class PhotoForm:
         else:
             self._other_bytes += len(data)
             if self._other_bytes > MAX_OTHER_BYTES:
-                raise HTTPError(problem(413, "fields_too_large", "the fields besides name and photo are too long"))
+                raise HTTPError(problem(413, "fields_too_large", "the fields besides name and photo hold too much"))
 
     def _write_name(self, data: bytes) -> None:
         self._name += data
         if len(self._name) > MAX_NAME_BYTES:
-            raise HTTPError(problem(413, "name_too_large", "the name is too long"))
+            raise HTTPError(problem(413, "name_too_large", "name is too long"))
 
     def _write_photo(self, data: bytes) -> None:
         if self._media_type is None:
@@ -200,9 +220,7 @@ class PhotoForm:
         head, self._head = self._head, b""
         self._media_type = image_type(head[: bytes_needed(head)])
         if self._media_type is None:
-            raise HTTPError(
-                problem(422, "not_an_image", "the photo is not a JPEG, PNG, WebP, GIF, HEIC, AVIF, BMP or TIFF image")
-            )
+            raise HTTPError(not_an_image(not head, self._filename))
         return head
 
     def _end_part(self) -> None:

@@ -69,7 +69,7 @@ class NameTests(SynchronousTestCase):
     def test_empty(self) -> None:
         """An empty name is refused, and so is one that is all white space."""
         for blank in ("", " ", "\t\r\n", "\u00a0\u2003\u3000", "\x85\u2028\u2029"):
-            self.assertEqual(self.error(blank.encode("utf-8")), "the name is empty", ascii(blank))
+            self.assertEqual(self.error(blank.encode("utf-8")), "name is empty", ascii(blank))
 
     def test_invisible_at_the_ends(self) -> None:
         """What can't be seen is trimmed around a name, in any number and order, and mixed with white space."""
@@ -81,7 +81,7 @@ class NameTests(SynchronousTestCase):
     def test_invisible_alone(self) -> None:
         """A name in which nothing can be seen is empty."""
         for blank in (*INVISIBLE, INVISIBLE, " \ufeff ", FLAG[1:], "\U000e0100" * 2000):
-            self.assertEqual(self.error(blank.encode("utf-8")), "the name is empty", ascii(blank[:20]))
+            self.assertEqual(self.error(blank.encode("utf-8")), "name is empty", ascii(blank[:20]))
 
     def test_what_shapes_the_last_character(self) -> None:
         """It stays, and nothing else behind it does; equal names stay equal."""
@@ -102,7 +102,7 @@ class NameTests(SynchronousTestCase):
             self.assertEqual(normal_name(f" {name} ".encode()), name)
         self.assertEqual(normal_name(("e\u0301" * MAX_NAME).encode("utf-8")), "é" * MAX_NAME)
         for name in ("a" * (MAX_NAME + 1), "😀" * (MAX_NAME + 1), "x" * 1_000_000):
-            self.assertEqual(self.error(name.encode("utf-8")), "the name is longer than 200 characters")
+            self.assertEqual(self.error(name.encode("utf-8")), "name is longer than 200 characters")
 
     def test_little_is_normalized(self) -> None:
         """What is too long for a name isn't normalized: that takes a time that grows with the square."""
@@ -121,7 +121,7 @@ class NameTests(SynchronousTestCase):
         self.patch(names, "unicodedata", Recorder)
         marks = "a" + "\u0345" * 2047 + "\u0334" * 2047
         for name in (marks, marks[:802], "\ufeff" + "\u0345\u0334" * 401, "\ufdfa" * 801):
-            self.assertEqual(self.error(name.encode("utf-8")), "the name is longer than 200 characters")
+            self.assertEqual(self.error(name.encode("utf-8")), "name is longer than 200 characters")
         self.assertEqual(lengths, [])
         longest = "\u1f82" * MAX_NAME
         decomposed = unicodedata.normalize("NFD", longest)
@@ -136,7 +136,7 @@ class NameTests(SynchronousTestCase):
         wicked += "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
         for character in wicked:
             error = self.error(f"An{character}na".encode())
-            self.assertEqual(error, "the name has control characters in it", ascii(character))
+            self.assertEqual(error, "name has control characters in it", ascii(character))
 
     def test_not_utf8(self) -> None:
         """Bytes that are not UTF-8, lone surrogates among them, are refused, not guessed at."""
@@ -149,7 +149,7 @@ class NameTests(SynchronousTestCase):
             b"\xf4\x90\x80\x80",
             b"\xe2\x82",
         ):
-            self.assertEqual(self.error(raw), "the name is not UTF-8", raw)
+            self.assertEqual(self.error(raw), "name is not UTF-8", raw)
 
     @checked
     @given(st.one_of(st.binary(max_size=300), st.text(max_size=210).map(lambda text: text.encode("utf-8", "replace"))))

@@ -203,7 +203,7 @@ class PostTests(ContractCase):
         client = self.connect().send(post(form("")) + post(form("\0")) + message("OPTIONS", "/"))
         empty, control, after = client.replies()
         self.assert_problem(empty, 422, "bad_name", closed=False)
-        self.assertEqual(empty.json["detail"], "the name is empty")
+        self.assertEqual(empty.json["detail"], "name is empty")
         self.assert_problem(control, 422, "bad_name", closed=False)
         self.assertEqual(after.code, 204)
         self.assert_nothing_kept()

@@ -183,19 +183,24 @@ class RefusedTests(EdgeCase):
             self.assert_refused(data, status, code)
 
     def test_unwanted_bodies(self) -> None:
-        """Where no body is expected, a short one is ignored and a long one is refused."""
+        """Where no body is expected, a short one is ignored and a long one is refused, with what else is wrong."""
         most = MAX_IGNORED_BODY
-        for method, target, status in (("GET", "/?task_id=5", 404), ("DELETE", "/?task_id=5", 404), ("PUT", "/", 405)):
+        for method, target, status, too_long in (
+            ("GET", "/?task_id=5", 404, (413, "too_large")),
+            ("DELETE", "/?task_id=5", 404, (413, "too_large")),
+            ("PUT", "/", 405, (405, "method_not_allowed")),
+            ("POST", "/face/", 404, (404, "not_found")),
+        ):
             client = self.connect().send(message(method, target, b"x" * most))
             self.assertEqual(client.reply().code, status)
             self.assertFalse(client.closed or client.lingers)
             client = self.connect().send(message(method, target, Content_Length=str(most + 1)))
-            self.assert_problem(client.reply(), 413, "too_large")
+            self.assert_problem(client.reply(), *too_long)
             client = self.connect().send(message(method, target, Transfer_Encoding="chunked"))
             client.send(b"%x\r\n%s\r\n" % (most, b"x" * most))
             self.assertTrue(client.silent)
             client.send(b"1\r\nx\r\n")
-            self.assert_problem(client.reply(), 413, "too_large")
+            self.assert_problem(client.reply(), *too_long)
 
     def test_long_request_line(self) -> None:
         """A target that is too long is refused, whether its line ends or not (H10)."""
