@@ -58,6 +58,20 @@ class Fault(StrEnum):
     MISCONFIGURED = "misconfigured"
 
 
+TOO_FEW_FILES = "too few open files"
+"""The reason of a request that wasn't made because merlind may open no more files."""
+
+UNEXPECTED = "unexpected error"
+"""The reason of a request that a bug in merlind ended."""
+
+_OURS = frozenset({TOO_FEW_FILES, UNEXPECTED})
+
+
+def source_of(reason: str | None) -> Source:
+    """Return whose fault a transient error is by its reason alone; one of our settings can't be told by it."""
+    return Source.MERLIND if reason in _OURS else Source.UPSTREAM
+
+
 @dataclass(frozen=True, slots=True)
 class TransientError:
     """The request failed in a way that may pass; ``reason`` names it for logs and metrics.
@@ -70,6 +84,11 @@ class TransientError:
     retry_after: float = 0.0
     fault: Fault = Fault.RESPONSE
     sent: bool = True
+
+    @property
+    def source(self) -> Source:
+        """Whose fault it is."""
+        return Source.MERLIND if self.fault is Fault.MISCONFIGURED else source_of(self.reason)
 
 
 Outcome = Scored | Pending | Rejected | HandleExpired | TransientError

@@ -7,7 +7,17 @@ from enum import StrEnum
 from typing import Any
 
 from merlind.core.backoff import backoff, growing_pause
-from merlind.core.outcome import HandleExpired, Outcome, Pending, Rejected, Scored, Source, TaskError, TransientError
+from merlind.core.outcome import (
+    HandleExpired,
+    Outcome,
+    Pending,
+    Rejected,
+    Scored,
+    Source,
+    TaskError,
+    TransientError,
+    source_of,
+)
 
 MAX_TASK_ID = 2**53 - 1
 """The largest integer that a JSON number holds exactly in a browser (docs/contract.md)."""
@@ -136,7 +146,7 @@ def advance(
             due = min(due, policy.deadline(task))
             after = replace(task, attempts=task.attempts + 1, blamed=blamed, failed_at=now, last_error=reason, due=due)
             if blamed > task.blamed and blamed >= policy.max_attempts:
-                return fail(after, _too_many_attempts(blamed, reason), wall)
+                return fail(after, _too_many_attempts(blamed, outcome), wall)
             return after
 
 
@@ -152,8 +162,9 @@ def _is_blamed(task: Task, error: TransientError, last_success: float) -> bool:
     return error.sent and task.failed_at is not None and last_success > task.failed_at
 
 
-def _too_many_attempts(failures: int, reason: str) -> TaskError:
-    return TaskError("too_many_attempts", f"failed {failures} times while others succeeded; last: {reason}")
+def _too_many_attempts(failures: int, last: TransientError) -> TaskError:
+    detail = f"failed {failures} times while others succeeded; last: {last.reason}"
+    return TaskError("too_many_attempts", detail, last.source)
 
 
 def _handle_unknown(task: Task, now: float, wall: float, policy: Policy) -> Task:
@@ -199,7 +210,7 @@ def miss_deadline(task: Task, wall: float, misconfigured: str | None = None) -> 
     ``misconfigured`` is what the upstream says that points at our own settings, None if it doesn't.
     """
     waiting = "still waiting for a score" if task.state is State.POLL else "never reached the upstream"
-    source = Source.UPSTREAM if misconfigured is None else Source.MERLIND
+    source = source_of(task.last_error) if misconfigured is None else Source.MERLIND
     why = misconfigured or task.last_error or waiting
     return fail(task, TaskError("gave_up", f"no score in time; last: {why}", source), wall)
 

@@ -9,7 +9,7 @@ from twisted.logger import Logger
 
 from merlind.core.interfaces import PhotoMissing, ServiceTime, StoreBroken, StoreUnavailable, TaskStore, Upstream
 from merlind.core.limiter import Limiter
-from merlind.core.outcome import Fault, HandleExpired, Outcome, Source, TaskError, TransientError
+from merlind.core.outcome import UNEXPECTED, Fault, HandleExpired, Outcome, Source, TaskError, TransientError
 from merlind.core.task import Policy, Repeat, Task, advance, fail, repeat_of
 from merlind.tasks.pauses import Pauses, run
 from merlind.tasks.queue import TaskQueue
@@ -101,7 +101,7 @@ class Worker:
             raise
         except Exception:
             _log.failure("task {task}: unexpected error in a request to the upstream", task=task.id)
-            return TransientError("unexpected error")
+            return TransientError(UNEXPECTED)
 
     def _request_ended(self, result: T, task_id: int) -> T:
         # Now, and not when the attempt ends: what is saved after it holds up no other request.

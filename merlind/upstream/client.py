@@ -14,7 +14,16 @@ from twisted.logger import Logger
 from twisted.web.http_headers import Headers
 
 from merlind.core.interfaces import PhotoMissing, PhotoStore
-from merlind.core.outcome import Fault, HandleExpired, Outcome, Pending, Rejected, Scored, TransientError
+from merlind.core.outcome import (
+    TOO_FEW_FILES,
+    Fault,
+    HandleExpired,
+    Outcome,
+    Pending,
+    Rejected,
+    Scored,
+    TransientError,
+)
 from merlind.core.task import Task
 from merlind.daemon.clock import ServiceClock
 from merlind.daemon.metrics import Metrics
@@ -110,7 +119,7 @@ class MerlinfaceClient:
         try:
             photo = self._photos.open(task)
         except OSError:
-            return TransientError("too few open files", fault=Fault.UNAVAILABLE, sent=False)
+            return TransientError(TOO_FEW_FILES, fault=Fault.UNAVAILABLE, sent=False)
         with photo:
             form = upload_form(self._boundary, task.name, photo, task.photo)
             sent = self._treq.post(

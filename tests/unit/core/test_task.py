@@ -9,6 +9,8 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from merlind.core.backoff import BACKOFF_CAP, backoff
 from merlind.core.outcome import (
+    TOO_FEW_FILES,
+    UNEXPECTED,
     Fault,
     HandleExpired,
     Outcome,
@@ -165,6 +167,19 @@ class AdvanceTests(SynchronousTestCase):
             task.error, TaskError("too_many_attempts", "failed 3 times while others succeeded; last: http 500")
         )
 
+    def test_whose_fault_too_many_attempts_are(self) -> None:
+        """They are merlind's where its own settings or a bug of its own failed last, otherwise the upstream's."""
+        policy, task = replace(POLICY, max_attempts=1), make_task(failed_at=1.0)
+        for last, source in (
+            (TransientError("http 500"), "upstream"),
+            (TransientError("timed out", fault=Fault.UNAVAILABLE), "upstream"),
+            (TransientError("http 413, not in the API's form", fault=Fault.MISCONFIGURED), "merlind"),
+            (TransientError(UNEXPECTED), "merlind"),
+        ):
+            failed = advance(task, last, 3.0, WALL, policy, last_success=2.0)
+            assert failed.error is not None
+            self.assertEqual((failed.error.code, failed.error.source), ("too_many_attempts", source), last)
+
     def test_fewer_attempts_than_it_has_had(self) -> None:
         """With a lower limit than it has had attempts, a task fails the next time that it is blamed, and not before."""
         policy, task = replace(POLICY, max_attempts=3), make_task(blamed=50, failed_at=1.0, attempts=50)
@@ -275,6 +290,12 @@ class EndTests(SynchronousTestCase):
         """A task that got no score because our own settings are wrong says so, and blames merlind."""
         task = miss_deadline(make_task(), WALL, misconfigured="http 401")
         self.assertEqual(task.error, TaskError("gave_up", "no score in time; last: http 401", Source.MERLIND))
+
+    def test_deadline_after_a_fault_of_merlind(self) -> None:
+        """A task that got no score because merlind itself failed last blames merlind."""
+        for reason in (TOO_FEW_FILES, UNEXPECTED):
+            task = miss_deadline(make_task(last_error=reason), WALL)
+            self.assertEqual(task.error, TaskError("gave_up", f"no score in time; last: {reason}", Source.MERLIND))
 
     def test_restarted_task_is_like_new(self) -> None:
         """A failed task that is restarted equals a new one."""
