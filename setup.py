@@ -21,7 +21,7 @@ setup(
         "merlind": ["py.typed"],
         "merlind.merlinface.scorer": ["data/*", "data/LICENSES/*"],
         "merlind.storage.sqlite": ["schema/*.sql"],
-        "merlind.web": ["page/*"],
+        "merlind.web": ["openapi.json", "page/*"],
     },
     install_requires=[
         "httptools>=0.8",

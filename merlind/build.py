@@ -44,6 +44,7 @@ from merlind.web.api import Routes
 from merlind.web.client_rate import SubmissionRate
 from merlind.web.cors import Cors
 from merlind.web.cross_site import CrossSite
+from merlind.web.description import link_to_description
 from merlind.web.entry import Adapter, Check, EntryPoint
 from merlind.web.server.admission import Admission
 from merlind.web.server.interfaces import ConnectionLimits
@@ -119,7 +120,7 @@ def build(
     status = StatusResponses(results, settings.poll_interval)
     routes = Routes(reactor, intake, results, eraser, metrics, status)
     checks: list[Check] = [CrossSite(settings.cors_origins)]
-    adapters: list[Adapter] = []
+    adapters: list[Adapter] = [link_to_description]
     if settings.client_rate is not None:
         rate = SubmissionRate(settings.client_rate, reactor.seconds, metrics.refused)
         checks.append(rate.check)

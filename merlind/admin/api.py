@@ -8,6 +8,7 @@ from twisted.python.failure import Failure
 
 from merlind.admin.health import Progress
 from merlind.daemon.metrics import Metrics
+from merlind.web.description import PLAIN_DESCRIPTION
 from merlind.web.response import Response, json_response, problem
 from merlind.web.router import Router
 from merlind.web.server.interfaces import HandledRequest
@@ -57,6 +58,11 @@ class Admin:
         progress = self._progress()
         status, code = ("not_working", 503) if progress.reasons else ("working", 200)
         return json_response(code, {"status": status, "reasons": progress.reasons, "notes": progress.notes})
+
+    @app.route("/openapi.json", methods=["GET"])  # type: ignore[type-var]
+    def description(self, request: HandledRequest) -> Response:
+        """Show the description of the public side, for those who run it."""
+        return PLAIN_DESCRIPTION
 
     @app.route("/metrics", methods=["GET"])  # type: ignore[type-var]
     async def metrics(self, request: HandledRequest) -> Response:

@@ -16,6 +16,7 @@ from merlind.tasks.eraser import Eraser
 from merlind.tasks.intake import Intake
 from merlind.tasks.refusals import ClientOverLimit
 from merlind.tasks.results import Results, Status
+from merlind.web.description import description_for
 from merlind.web.entry import no_storage
 from merlind.web.mistakes import METHOD_NOT_ALLOWED, NO_SUCH_PATH
 from merlind.web.query import task_id_in
@@ -108,6 +109,8 @@ class Routes:
     @app.route("/", methods=["GET", "HEAD"])  # type: ignore[type-var]
     async def show(self, request: HandledRequest) -> Response:
         """Show how a task stands, once it is finished if the client waits for that; or the page for people."""
+        if (described := description_for(request.head)) is not None:
+            return described
         if _wants_page(request):
             return PAGE
         task_id = task_id_in(request.head.query)

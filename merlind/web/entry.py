@@ -119,8 +119,8 @@ def _plain_task_id(head: Head) -> int | None:
     plain = _PLAIN_QUERY.fullmatch(head.query)
     if plain is None or any(head.get(name) is not None for name in _NOT_PLAIN):
         return None
-    accept = head.get(b"accept")
-    return None if accept is not None and b"html" in accept.lower() else int(plain[1])
+    accept = (head.get(b"accept") or b"").lower()
+    return None if b"html" in accept or b"openapi" in accept else int(plain[1])
 
 
 def no_storage(failure: Failure) -> Any:

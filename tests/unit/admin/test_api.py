@@ -46,6 +46,12 @@ class AdminTests(SynchronousTestCase):
         self.assertEqual((reply.get("Content-Type"), reply.get("Cache-Control")), ("application/json", "no-store"))
         self.assertEqual((reply.get("X-Content-Type-Options"), reply.all("Server")), ("nosniff", []))
 
+    def test_description(self) -> None:
+        """/openapi.json describes the public side."""
+        reply = self.ask("/openapi.json").reply()
+        self.assertEqual((reply.code, reply.get("Content-Type")), (200, "application/json"))
+        self.assertEqual((reply.json["openapi"], list(reply.json["paths"])), ("3.1.0", ["/"]))
+
     def test_ready(self) -> None:
         """/health/ready is 200 if there is no reason against it."""
         reply = self.ask("/health/ready").reply()
