@@ -20,6 +20,7 @@ from tests.unit.web.support import EdgeCase, get, message, post
 
 ROOT = Path(__file__).parents[3]
 CONTRACT = (ROOT / "docs" / "contract.md").read_text("utf-8")
+USING = (ROOT / "docs" / "using.md").read_text("utf-8")
 OPENAPI = "application/openapi+json"
 DESCRIPTION = json.loads(DOCUMENT)
 
@@ -98,6 +99,11 @@ class NegotiationTests(EdgeCase):
         self.assertIsNone(self.ask(message("BREW", "/")).get("Link"))
 
 
+def section(page: str, heading: str) -> str:
+    """The text below a heading of the second level, up to the next."""
+    return page.partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
+
+
 def modules() -> list[Path]:
     """The modules of merlind, but those of its two other listeners."""
     found = sorted((ROOT / "merlind").rglob("*.py"))
@@ -167,6 +173,10 @@ class AgreementTests(SynchronousTestCase):
         table = CONTRACT.partition("### Errors")[2].partition("### Connection")[0]
         rows = {(int(status), code) for status, code in re.findall(r"^\| (\d+) \| `(\w+)` \|", table, re.MULTILINE)}
         self.assertEqual(rows, source)
+        cures = re.findall(
+            r"^\| `(\w+)` \| ([\d, ]+) \| .+ \| .+ \|$", section(USING, "When a request is refused"), re.MULTILINE
+        )
+        self.assertEqual({(int(s), code) for code, statuses in cures for s in statuses.split(",")}, source)
         every: list[str] = DESCRIPTION["components"]["schemas"]["Problem"]["properties"]["code"]["enum"]
         self.assertEqual((set(every), len(every)), ({code for _, code in source}, len(set(every))))
 
@@ -178,6 +188,8 @@ class AgreementTests(SynchronousTestCase):
         table = CONTRACT.partition("| `error.code` |")[2].partition("\n\n")[0]
         rows = {code for line in table.splitlines() for code in re.findall(r"`(\w+)`", line.split("|")[1])}
         self.assertEqual(rows - {"error"}, source)
+        cures = re.findall(r"^\| `(\w+)` \| .+ \| .+ \|$", section(USING, "When a task fails"), re.MULTILINE)
+        self.assertEqual((set(cures), len(cures)), (source, len(source)))
 
     def test_links_and_references_lead_somewhere(self) -> None:
         """Each reference and each link's operation exists."""

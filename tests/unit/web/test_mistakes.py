@@ -1,4 +1,4 @@
-"""What clients do wrong, and the sentence that each of them gets."""
+"""What clients do wrong, and the sentence that each of them gets (docs/battery.md, C15)."""
 
 from tests.unit.support import JPEG
 from tests.unit.web.support import BOUNDARY, EdgeCase, form_of, message, part, photo_of, post
