@@ -5,6 +5,9 @@ from merlind.core.clients import is_local
 _WORDS = {"connections": "connections", "uploads": "active uploads", "tasks": "unfinished tasks",
           "long_polls": "long polls"}  # fmt: skip
 
+CLIENT_LIMITS = (*_WORDS, "requests")
+"""The limits that a client can be over; the codes of their responses begin with too_many_."""
+
 _SHARED = " (all clients behind a proxy on this machine count as one unless it sends X-Forwarded-For)"
 
 

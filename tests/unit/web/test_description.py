@@ -13,7 +13,7 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 from twisted.trial.unittest import SynchronousTestCase
 
 import merlind
-from merlind.tasks.refusals import _WORDS
+from merlind.tasks.refusals import CLIENT_LIMITS
 from merlind.upstream.reply import _REJECTIONS
 from merlind.web.description import DOCUMENT, link_to_description
 from tests.unit.web.support import EdgeCase, get, message, post
@@ -124,7 +124,7 @@ def codes_in_source() -> Iterator[tuple[int, str]]:
                 case "too_many", [ast.Constant(value=str(code)), *_]:
                     yield 429, code
                 case "too_many", [ast.JoinedStr(values=[ast.Constant(value="too_many_"), _]), *_]:
-                    yield from ((429, f"too_many_{limit}") for limit in _WORDS)
+                    yield from ((429, f"too_many_{limit}") for limit in CLIENT_LIMITS)
                 case (("problem" | "unavailable" | "too_many"), _):
                     assert path.name == "response.py", f"{path}:{node.lineno}: no code that can be read"
 
