@@ -24,6 +24,7 @@ setup(
         "merlind.web": ["openapi.json", "page/*"],
     },
     install_requires=[
+        "argon2-cffi>=25.1",
         "httptools>=0.8",
         "hyperlink>=21.0",
         "klein>=24.8",

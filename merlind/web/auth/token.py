@@ -1,0 +1,51 @@
+"""``python -m merlind.web.auth.token FILE USER [LABEL]``: adds a token to a file of ``--auth tokens:FILE``.
+
+It is printed once: the file keeps its SHA-256 alone. To revoke it, delete its line.
+"""
+
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+from merlind.web.auth.lines import replace_file, text_of
+from merlind.web.auth.tokens import new_token, parse_tokens, token_line
+from merlind.web.auth.watched_file import BadLine
+
+USAGE = "usage: python -m merlind.web.auth.token FILE USER [LABEL]"
+
+
+def add_token(path: Path, user: str, label: str, now: datetime) -> str:
+    """Add a token for a user to a file, which is made if there is none; returns the token.
+
+    Raises ValueError and BadLine for what can't be one, and OSError.
+    """
+    token = new_token()
+    line = token_line(user, label, token, now.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"))
+    before = text_of(path)
+    parse_tokens(before)
+    gap = "" if not before or before.endswith("\n") else "\n"
+    replace_file(path, f"{before}{gap}{line}\n")
+    return token
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the command; returns the exit status."""
+    if len(arguments) not in (2, 3):
+        print(USAGE, file=sys.stderr)
+        return 2
+    path, label = Path(arguments[0]), "".join(arguments[2:])
+    try:
+        token = add_token(path, arguments[1], label, datetime.now(UTC))
+    except (ValueError, BadLine) as error:
+        print(f"token: {path}, {error}" if isinstance(error, BadLine) else f"token: {error}", file=sys.stderr)
+        return 1
+    except OSError as error:
+        print(f"token: {path} can't be written: {error.strerror}", file=sys.stderr)
+        return 1
+    print(token)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
