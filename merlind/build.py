@@ -41,6 +41,8 @@ from merlind.upstream.agent import KeepAliveAgent
 from merlind.upstream.client import MerlinfaceClient
 from merlind.web.access_log import AccessLog
 from merlind.web.api import Routes
+from merlind.web.auth.checkers import make_checkers
+from merlind.web.auth.sign_in import SignIn
 from merlind.web.client_rate import SubmissionRate
 from merlind.web.cors import Cors
 from merlind.web.cross_site import CrossSite
@@ -83,7 +85,7 @@ def build(
 ) -> Parts:
     """Build merlind on a locked data directory with a prepared database; nothing runs yet.
 
-    ``on_broken`` is called with the reason when the disk fails. Raises OSError and DatabaseUnusable.
+    ``on_broken`` is called with the reason when the disk fails. Raises OSError, DatabaseUnusable and AuthUnusable.
     """
     clock = ServiceClock(reactor, database.service_time(data_dir.database))
     metrics = Metrics()
@@ -127,7 +129,9 @@ def build(
         adapters.append(rate.adapt)
     if settings.cors_origins:
         adapters.append(Cors(settings.cors_origins))
-    entry = EntryPoint(intake, status, settings.max_photo_bytes, routes.respond, adapters, checks)
+    checkers = make_checkers(settings.checkers, settings.listen)
+    sign_in = SignIn(checkers, reactor.seconds, metrics.sign_in_refused) if checkers else None
+    entry = EntryPoint(intake, status, settings.max_photo_bytes, routes.respond, adapters, checks, sign_in)
     connections = ConnectionLimits(
         settings.max_connections, MAX_REFUSED_CONNECTIONS, settings.min_rate, settings.upload_timeout
     )

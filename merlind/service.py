@@ -22,6 +22,7 @@ from merlind.daemon.systemd import Heartbeat, Systemd
 from merlind.merlinface.embedded import Embedded
 from merlind.settings import Settings
 from merlind.storage.sqlite.database import DatabaseUnusable
+from merlind.web.auth.checkers import AuthUnusable
 
 STOP_GRACE = 4.0
 """Seconds that the clients' requests and those to the upstream are given to end when merlind stops."""
@@ -78,7 +79,7 @@ class MerlindService(Service):
         try:
             with self._data_dir.user.acting():
                 self.parts = build(self._reactor, self._settings, self._data_dir, url, self._broken, self._make_pool)
-        except DatabaseUnusable as error:
+        except (DatabaseUnusable, AuthUnusable) as error:
             raise SystemExit(f"merlind: {error}") from None
         except OSError as error:
             path = error.filename or self._data_dir.path

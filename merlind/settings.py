@@ -29,6 +29,8 @@ class Settings:
     """Where to serve health and metrics, as an endpoint; None serves them nowhere."""
     admin_host: list[str]
     """Names of the admin listener, in lower case, besides those that are always allowed."""
+    auth: list[str | None]
+    """How users sign in: descriptions of twisted.cred's checkers; None stands for none."""
     upstream: str
     """The URL of the scoring API, or EMBEDDED, alone or with a colon and the scorer's name."""
     names: list[str]
@@ -92,6 +94,11 @@ class Settings:
     def cors_origins(self) -> list[str]:
         """The origins whose pages may do so."""
         return [origin for origin in self.cors_origin if origin is not None]
+
+    @property
+    def checkers(self) -> list[str]:
+        """The checkers by which users sign in; without one, nobody needs to."""
+        return [checker for checker in self.auth if checker is not None]
 
     @property
     def trusted_networks(self) -> list[Network]:

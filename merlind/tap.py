@@ -75,11 +75,22 @@ def rate(text: str) -> Rate | None:
     return None if text == "none" else read_rate(text)
 
 
-def _per_client(limit: str, default: str, what: str, total: str) -> Option:
-    text = (
-        f"The most {what} of one client (an IPv4 address, or a /64 in IPv6), at most half of --max-{total}; "
-        "past it, 429. 0 sets no limit."
-    )
+def checker(text: str) -> str | None:
+    """Read the description of a checker of twisted.cred, or the word ``none``."""
+    if text == "none":
+        return None
+    if not text.partition(":")[0].isalnum():
+        raise ValueError(f"{text!r} is not a checker such as htpasswd:FILE, nor the word none")
+    return text
+
+
+_ADDRESS = "an IPv4 address, or a /64 in IPv6"
+
+
+def _per_client(
+    limit: str, default: str, what: str, total: str, who: str = f"a user that signed in, {_ADDRESS}"
+) -> Option:
+    text = f"The most {what} of one client ({who}), at most half of --max-{total}; past it, 429. 0 sets no limit."
     return Option(f"max-{limit}-per-client", default, text, count(0))
 
 
@@ -89,9 +100,10 @@ class Options(EnvironmentOptions):
     synopsis = "[options]"
     longdesc = "Takes a name and a photo over HTTP and tells, in time, how well the name suits the person."
     prefix = "MERLIND"
-    repeated = frozenset({"listen", "names", "trusted-proxy", "admin-host", "cors-origin"})
+    repeated = frozenset({"listen", "names", "auth", "trusted-proxy", "admin-host", "cors-origin"})
     declared: Sequence[Option] = (
         Option("listen", "tcp:8000", "Where to serve; may be given more than once.", endpoint),
+        Option("auth", "none", "How users sign in; may be given more than once.", checker),
         Option(
             "upstream",
             "http://merlinface.com:12345/api/",
@@ -117,7 +129,7 @@ class Options(EnvironmentOptions):
         Option("max-connections", "20000", "The most open connections; past it, 503.", count(1)),
         Option("max-uploads", "512", "The most active uploads; past it, 503.", count(1)),
         Option("max-upload-bytes", "1073741824", "The most bytes of all active uploads; past it, 503.", count(1)),
-        _per_client("connections", "5000", "open connections", "connections"),
+        _per_client("connections", "5000", "open connections", "connections", _ADDRESS),
         _per_client("uploads", "128", "active uploads", "uploads"),
         _per_client("pending", "25000", "unfinished tasks", "pending"),
         _per_client("long-polls", "2500", "long polls", "connections"),
@@ -154,6 +166,12 @@ class Options(EnvironmentOptions):
         """A file of name statistics of your country, for the embedded face scorer to use beside ours (docs/scorer.md);
         may be repeated. [default: none, or $MERLIND_NAMES, separated by spaces]"""
         self.add("names", path)
+
+    def opt_auth(self, description: str) -> None:
+        """How users sign in: htpasswd:FILE for passwords, tokens:FILE for tokens, proxy:HEADER for a proxy that signs
+        them in and asks on a unix socket, or another checker of twisted.cred; may be repeated. [default: none, or
+        $MERLIND_AUTH, separated by spaces]"""
+        self.add("auth", description)
 
     def opt_admin_host(self, name: str) -> None:
         """A name by which the admin listener may be asked, besides addresses and names without a dot; may be

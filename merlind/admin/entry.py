@@ -5,6 +5,7 @@ from collections.abc import Callable, Collection
 from twisted.internet.defer import Deferred
 
 from merlind.core.hosts import is_own_host
+from merlind.core.users import ANONYMOUS
 from merlind.web.ignored_body import IgnoredBody
 from merlind.web.response import Response, problem
 from merlind.web.server.head import Head
@@ -29,6 +30,10 @@ class AdminEntry:
     def respond_at_once(self, head: Head) -> Response | None:
         """Return None: nothing here is asked for so often."""
         return None
+
+    def identify(self, head: Head, client: str, by_unix_socket: bool) -> str:
+        """Ask nobody to sign in."""
+        return ANONYMOUS
 
     def open_body(self, head: Head, client: str) -> BodyReceiver | None:
         """Ignore a short body. Raises HTTPError for a long one."""

@@ -1,4 +1,4 @@
-"""Who a client is, for the limits by client: its address, or what a proxy that we trust says of it."""
+"""Who a client is, for the limits by client: the user that signed in, or an address, or what a proxy says of it."""
 
 from collections.abc import Sequence
 from ipaddress import IPv4Address, IPv4Network, IPv6Network, ip_network
@@ -14,6 +14,8 @@ LOOPBACK: tuple[Network, ...] = (IPv4Network("127.0.0.0/8"), IPv6Network("::1/12
 NO_ADDRESS = "local"
 """The one client that all are who have no address, such as those of a unix socket."""
 
+_USER = "user:"
+
 MAX_HOPS = 16
 """How many entries of a header are looked at, from the right."""
 
@@ -28,6 +30,16 @@ def client_key(address: Address | None) -> str:
     if address.version == 4 or address.is_loopback:
         return str(address)
     return str(IPv6Network((int(address) >> 64 << 64, 64)))
+
+
+def user_key(user: str) -> str:
+    """Return whom the limits take a user that signed in for: the same client from every address."""
+    return _USER + user
+
+
+def is_user(client: str) -> bool:
+    """Whether a client is a user that signed in."""
+    return client.startswith(_USER)
 
 
 def is_local(client: str) -> bool:

@@ -54,6 +54,12 @@ class Metrics:
             ["limit", "by"],
             registry=registry,
         )
+        self._sign_ins_refused = Counter(
+            "merlind_sign_ins_refused",
+            "Requests that nobody signed in for, by the reason.",
+            ["reason"],
+            registry=registry,
+        )
         # prometheus_client takes longer to find the child of some labels than to count in it.
         self._upstream_children: dict[tuple[str, str], tuple[Counter, Histogram]] = {}
         self._request_children: dict[tuple[str, int], Counter] = {}
@@ -68,6 +74,10 @@ class Metrics:
     def refused(self, limit: str, by: str) -> None:
         """Count something that a client could not have; ``by`` is ``client`` or ``server``. Never label by client."""
         self._refused.labels(limit, by).inc()
+
+    def sign_in_refused(self, reason: str) -> None:
+        """Count a request without good credentials. ``reason`` must be one of a few."""
+        self._sign_ins_refused.labels(reason).inc()
 
     def upstream_request(self, kind: str, outcome: str, seconds: float) -> None:
         """Count a request to the upstream that took ``seconds``."""

@@ -1,6 +1,6 @@
 """Why a client gets a no just now: the server is full, or this client has as much as one may have, or is too fast."""
 
-from merlind.core.clients import is_local
+from merlind.core.clients import is_local, is_user
 
 _WORDS = {"connections": "connections", "uploads": "active uploads", "tasks": "unfinished tasks",
           "long_polls": "long polls"}  # fmt: skip
@@ -33,7 +33,8 @@ class ClientOverLimit(Refused):
     by = "client"
 
     def __init__(self, limit: str, most: int, client: str) -> None:
-        super().__init__(limit, f"this client has as many {_WORDS[limit]} as one may have, {most}{_shared(client)}")
+        held = f"as many {_WORDS[limit]} as one may have, {most}"
+        super().__init__(limit, f"this {_who(client)} has {held}{_shared(client)}")
 
 
 class ClientTooFast(Refused):
@@ -42,7 +43,12 @@ class ClientTooFast(Refused):
     by = "client"
 
     def __init__(self, times: int, seconds: int, client: str) -> None:
-        super().__init__("requests", f"this client may submit {times} photos in {seconds} s{_shared(client)}")
+        who = _who(client)
+        super().__init__("requests", f"this {who} may submit {times} photos in {seconds} s{_shared(client)}")
+
+
+def _who(client: str) -> str:
+    return "user" if is_user(client) else "client"
 
 
 def _shared(client: str) -> str:

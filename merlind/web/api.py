@@ -24,7 +24,7 @@ from merlind.web.refusals import over_limit
 from merlind.web.response import ALLOW, HTTPError, Response, json_response
 from merlind.web.router import Router
 from merlind.web.server.interfaces import HandledRequest
-from merlind.web.status import ANONYMOUS, NOT_FOUND, StatusResponses
+from merlind.web.status import NOT_FOUND, StatusResponses
 from merlind.web.upload import PhotoForm
 
 T = TypeVar("T")
@@ -85,7 +85,7 @@ class Routes:
         name, photo, media_type = form.finish()
         request.receiver = None
         began = self._reactor.seconds()
-        submission = Submission(ANONYMOUS, name, photo, media_type)
+        submission = Submission(request.user, name, photo, media_type)
         task = await self._intake.submit(submission, request.client)
         self._metrics.accept_seconds.observe(self._reactor.seconds() - began)
         status: Status | None = Status(task.user, task.result, task.error)
@@ -114,7 +114,7 @@ class Routes:
         if _wants_page(request):
             return PAGE
         task_id = task_id_in(request.head.query)
-        status = await self._status.find(ANONYMOUS, task_id)
+        status = await self._status.find(request.user, task_id)
         wait = _preferred_wait(request)
         if wait and status is not None and not status.finished:
             status = await self._wait_until_finished(request, task_id, wait)
@@ -123,7 +123,7 @@ class Routes:
     @app.route("/", methods=["DELETE"])  # type: ignore[type-var]
     async def erase(self, request: HandledRequest) -> Response:
         """Cancel a task, and erase its photo, name and result."""
-        found = await self._eraser.erase(ANONYMOUS, task_id_in(request.head.query))
+        found = await self._eraser.erase(request.user, task_id_in(request.head.query))
         return Response(204) if found else NOT_FOUND
 
     @app.route("/", methods=["OPTIONS"])  # type: ignore[type-var]
@@ -139,7 +139,7 @@ class Routes:
         waiter = self._results.wait(task_id, request.client)
         request.when_gone(waiter.cancel)
         await waiter.addTimeout(seconds, self._reactor, onTimeoutCancel=_stop_waiting).addErrback(_stop_waiting)
-        return await self._status.find(ANONYMOUS, task_id)
+        return await self._status.find(request.user, task_id)
 
 
 def _stop_waiting(failure: Any, timeout: float = 0) -> None:

@@ -13,15 +13,17 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from merlind.core.interfaces import StoreBroken, StoreUnavailable
+from merlind.core.users import ANONYMOUS
 from merlind.tasks.intake import Intake
 from merlind.tasks.refusals import ClientOverLimit, OverCapacity
+from merlind.web.auth.sign_in import SignIn, Verdict
 from merlind.web.ignored_body import TAKES_NO_BODY, IgnoredBody
 from merlind.web.mistakes import METHOD_NOT_ALLOWED, NO_SUCH_PATH
 from merlind.web.refusals import over_limit
 from merlind.web.response import METHODS, NO_STORAGE, HTTPError, Response, problem, unavailable
 from merlind.web.server.head import Head
 from merlind.web.server.interfaces import BodyReceiver, HandledRequest
-from merlind.web.status import ANONYMOUS, StatusResponses
+from merlind.web.status import StatusResponses
 from merlind.web.upload import FORM_OVERHEAD, PhotoForm, boundary_of
 
 _NOT_PLAIN = (b"prefer", b"authorization", b"cookie", b"origin")
@@ -44,6 +46,7 @@ class EntryPoint:
 
     What isn't a plain status request goes through the ``checks``, then to ``route``; each response to it, a refusal
     too, goes through the ``adapters``.
+    Without ``sign_in``, everybody is the one anonymous user.
     """
 
     def __init__(
@@ -54,6 +57,7 @@ class EntryPoint:
         route: Route,
         adapters: Sequence[Adapter] = (),
         checks: Sequence[Check] = (),
+        sign_in: SignIn | None = None,
     ) -> None:
         self._intake = intake
         self._status = status
@@ -61,11 +65,18 @@ class EntryPoint:
         self._route = route
         self._adapters = adapters
         self._checks = checks
+        self._sign_in = sign_in
 
     def respond_at_once(self, head: Head) -> Response | None:
         """Return the response to a plain status request if memory has it, or None."""
+        if self._sign_in is not None:
+            return None  # nobody has signed in yet
         task_id = _plain_task_id(head)
         return None if task_id is None else self._status.peek(task_id)
+
+    def identify(self, head: Head, client: str, by_unix_socket: bool) -> "Verdict | Deferred[Verdict]":
+        """Return who asks, or the response that refuses the request, or what fires with either."""
+        return ANONYMOUS if self._sign_in is None else self._sign_in.identify(head, client, by_unix_socket)
 
     def open_body(self, head: Head, client: str) -> BodyReceiver | None:
         """Choose what takes the body: a form for a POST, nothing else. Raises HTTPError to refuse the request."""
@@ -96,7 +107,7 @@ class EntryPoint:
         task_id = _plain_task_id(request.head)
         if task_id is None:
             return self._route(request)
-        return self._status.find(ANONYMOUS, task_id).addCallbacks(self._status.respond, no_storage)
+        return self._status.find(request.user, task_id).addCallbacks(self._status.respond, no_storage)
 
     def adapt(self, head: Head, response: Response) -> Response:
         """Return the response as each adapter leaves it."""

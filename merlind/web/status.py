@@ -2,11 +2,9 @@
 
 from twisted.internet.defer import Deferred
 
+from merlind.core.users import ANONYMOUS
 from merlind.tasks.results import Results, Status
 from merlind.web.response import Response, json_response, retry_after
-
-ANONYMOUS = ""
-"""The one user that there is without sign-in."""
 
 NOT_FOUND = json_response(404, {"status": "not_found", "result": None})
 """There is no such task, or it is another user's."""
@@ -34,7 +32,7 @@ class StatusResponses:
         return self._waiting
 
     def peek(self, task_id: int) -> Response | None:
-        """Return the response for a task if memory has it, or None."""
+        """Return the response for a task of the anonymous user if memory has it, or None."""
         status = self._results.peek(task_id)
         return None if status is None or status.user != ANONYMOUS else self.respond(status)
 

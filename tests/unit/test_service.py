@@ -40,6 +40,7 @@ SETTINGS = Settings(
     listen=["tcp:8000"],
     admin="tcp:8001:interface=127.0.0.1",
     admin_host=[],
+    auth=[],
     upstream="http://upstream:12345/api/",
     names=[],
     data_dir=Path("unused"),

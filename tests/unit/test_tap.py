@@ -68,6 +68,7 @@ class OptionsTests(SynchronousTestCase):
                 listen=["tcp:8000"],
                 admin="tcp:8001:interface=127.0.0.1",
                 admin_host=["none"],
+                auth=[None],
                 upstream="http://merlinface.com:12345/api/",
                 names=[],
                 data_dir=Path("./merlind-data"),
@@ -123,6 +124,7 @@ class OptionsTests(SynchronousTestCase):
                 "listen",
                 "upstream",
                 "names",
+                "auth",
                 "data-dir",
                 "admin",
                 "admin-host",
@@ -134,6 +136,15 @@ class OptionsTests(SynchronousTestCase):
         settings = tap.make_settings(parsed(*(f"--{name}={value}" for name, value in numbers.items())))
         for name, value in numbers.items():
             self.assertEqual(getattr(settings, name.replace("-", "_")), float(value), name)
+
+    def test_auth(self) -> None:
+        """Checkers are kept in their order, and none stands for none; what can't be one is refused."""
+        options = parsed("--auth=htpasswd:/etc/users", "--auth=proxy:Remote-User")
+        self.assertEqual(tap.make_settings(options).checkers, ["htpasswd:/etc/users", "proxy:Remote-User"])
+        options = parsed(MERLIND_AUTH="tokens:/etc/tokens proxy:X-User")
+        self.assertEqual(tap.make_settings(options).checkers, ["tokens:/etc/tokens", "proxy:X-User"])
+        self.assertEqual(tap.make_settings(parsed("--auth=none")).checkers, [])
+        self.assertIn("htpasswd:FILE", str(self.assertRaises(SystemExit, parsed, "--auth=:users")))
 
     def test_admin_host(self) -> None:
         """Names of the admin listener are kept in lower case; what can't be a name is refused."""

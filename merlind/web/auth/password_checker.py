@@ -1,8 +1,12 @@
 """Checks passwords against a file of hashes, off the reactor."""
 
 import hmac
+import os
 import secrets
+import sys
+import threading
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +28,9 @@ THREADS = 2
 take memory and get no further. The pool is one of its own, made when the first password comes: the reactor's holds up
 to ten threads, and name look-ups need it."""
 
+NICENESS = 10
+"""How much the two threads give way to the reactor's where processors are short: all requests wait for that one."""
+
 MAX_PENDING = 64
 """How many passwords may wait and be checked, together: less than a second of work."""
 
@@ -32,6 +39,23 @@ REMEMBERED = 300.0
 
 MAX_REMEMBERED = 10_000
 """How many right passwords are remembered."""
+
+
+class GentleThread(threading.Thread):
+    """A thread with less of a claim to the processor than others have."""
+
+    def run(self) -> None:
+        if sys.platform == "linux":  # elsewhere threads have no niceness of their own
+            thread = threading.get_native_id()
+            with suppress(OSError):
+                os.setpriority(os.PRIO_PROCESS, thread, max(NICENESS, os.getpriority(os.PRIO_PROCESS, thread)))
+        super().run()
+
+
+class GentlePool(ThreadPool):
+    """A pool of such threads."""
+
+    threadFactory = GentleThread
 
 
 class SignInBusy(Exception):
@@ -53,7 +77,7 @@ class HtpasswdChecker:
         reactor: Any,
         path: Path,
         verify: Callable[[str, bytes], bool] = is_password,
-        make_pool: Callable[[int, int, str], ThreadPool] = ThreadPool,
+        make_pool: Callable[[int, int, str], ThreadPool] = GentlePool,
     ) -> None:
         self._reactor = reactor
         self._file: WatchedFile[Mapping[str, str]] = WatchedFile(path, parse_users)

@@ -12,7 +12,7 @@ from zope.interface import implementer
 
 from merlind.tasks.refusals import ClientOverLimit
 from merlind.web.refusals import over_limit
-from merlind.web.response import HTTPError, Response, problem
+from merlind.web.response import HTTPError, Response, problem, unavailable
 from merlind.web.server.admission import Admitted
 from merlind.web.server.deadline import Deadline
 from merlind.web.server.head import Head
@@ -61,8 +61,9 @@ class Connection(Protocol):
     _began = 0.0
     _drained = 0
 
-    def __init__(self, site: ConnectionOwner, admitted: Admitted) -> None:
+    def __init__(self, site: ConnectionOwner, admitted: Admitted, by_unix_socket: bool) -> None:
         self.site = site
+        self._by_unix_socket = by_unix_socket
         self._admitted = admitted
         self._parser = RequestParser()
         self._deadline = Deadline(site.reactor, self._deadline_passed)
@@ -91,7 +92,7 @@ class Connection(Protocol):
     def readConnectionLost(self) -> None:
         """Respond to what the client has asked for, then close: it has closed its direction."""
         self._input_ended = True
-        if self._phase is Phase.HANDLING:
+        if self._phase in (Phase.SIGNING_IN, Phase.HANDLING):
             self._deadline.set(LINGER_TIMEOUT)
         elif self._phase is Phase.LINGERING or (self._phase in RECEIVING and not self._ahead and not self._parsing):
             self._close()
@@ -120,6 +121,8 @@ class Connection(Protocol):
         match self._phase:
             case Phase.HEAD:
                 self.refuse(problem(408, "too_slow", "the headers came in too slowly"))
+            case Phase.SIGNING_IN:
+                self.refuse(unavailable("sign_in", "it took too long to find out who asks"))
             case Phase.BODY:
                 self._check_rate()
             case Phase.IDLE:
@@ -186,7 +189,8 @@ class Connection(Protocol):
     def _set_read_size(self) -> None:
         """Read a large body in large pieces, and little of what is behind a request."""
         if hasattr(self.transport, "bufferSize"):  # not with TLS
-            self.transport.bufferSize = min(LARGE_READ, max(SMALL_READ, self._parser.left))
+            left = self._parser.left if self._phase is Phase.BODY else 0
+            self.transport.bufferSize = min(LARGE_READ, max(SMALL_READ, left))
 
     def _pause_reading(self, pause: bool) -> None:
         if pause is not self._reading_paused:
@@ -216,6 +220,24 @@ class Connection(Protocol):
             return
         self._began = self.site.reactor.seconds()
         request = self._request = Request(head, self._admitted.client_of(head), self.site.entry, self._respond)
+        if not request.identify(self._by_unix_socket, self._identified):
+            self._enter_waiting(Phase.SIGNING_IN)
+
+    def _identified(self, refusal: Response | None) -> None:
+        """Go on with a request, now that it is known who asks, or that it is refused."""
+        if refusal is None:
+            self._open_body()
+        elif self._parser.complete:
+            self._respond(refusal)
+        else:
+            self.refuse(refusal)
+        if self._phase is Phase.BODY and not self._parsing:
+            self._began = self.site.reactor.seconds()  # a body's time begins now
+            self._parse()
+
+    def _open_body(self) -> None:
+        request, parser = self._request, self._parser
+        assert request is not None and parser.head is not None, "its head is in"
         try:
             request.open_body()
         except HTTPError as error:
@@ -224,7 +246,7 @@ class Connection(Protocol):
         if parser.complete:
             self._handle(request)
         else:
-            self._await_body(head)
+            self._await_body(parser.head)
 
     def _await_body(self, head: Head) -> None:
         self._enter(Phase.BODY)
@@ -246,10 +268,13 @@ class Connection(Protocol):
             self._handle(request)
 
     def _handle(self, request: Request) -> None:
-        self._enter(Phase.HANDLING)
+        self._enter_waiting(Phase.HANDLING)
+        request.handle()
+
+    def _enter_waiting(self, phase: Phase) -> None:
+        self._enter(phase)
         if self._input_ended:
             self._deadline.set(LINGER_TIMEOUT)
-        request.handle()
 
     # Responding.
 
@@ -290,7 +315,7 @@ class Connection(Protocol):
 
     def refuse(self, response: Response) -> None:
         """Respond now, ignore the rest of the request, and close once the client has had time to read the response."""
-        if self._phase not in RECEIVING and self._phase is not Phase.HANDLING:
+        if self._phase not in RECEIVING and self._phase not in (Phase.SIGNING_IN, Phase.HANDLING):
             return
         if self._parser.head is not None:
             response = self.site.entry.adapt(self._parser.head, response)

@@ -26,7 +26,9 @@ class HandledRequest(Protocol):
 
     head: Head
     client: str
-    """Who asks, for the limits by client."""
+    """Who asks, for the limits by client: a user that signed in, or an address."""
+    user: str
+    """Whose tasks it is about: a user that signed in, or ANONYMOUS."""
     receiver: BodyReceiver | None
     """What took the body. A handler that takes it over sets this to None."""
 
@@ -39,6 +41,12 @@ class Entry(Protocol):
 
     def respond_at_once(self, head: Head) -> Response | None:
         """Return the response to a request without a body that needs no more than a look into memory, or None."""
+
+    def identify(self, head: Head, client: str, by_unix_socket: bool) -> "str | Response | Deferred[str | Response]":
+        """Return the user who asks, or the response that refuses the request, or what fires with either.
+
+        It is called before a byte of the body is read, with the client by address. The Deferred doesn't fail.
+        """
 
     def open_body(self, head: Head, client: str) -> BodyReceiver | None:
         """Choose what takes the body, when the head is in. None expects no body. Raises HTTPError to refuse it all."""

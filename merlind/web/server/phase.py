@@ -8,6 +8,7 @@ class Phase(Enum):
 
     IDLE = "waiting for a request"
     HEAD = "receiving a request line or headers"
+    SIGNING_IN = "waiting for the word on who asks"
     BODY = "receiving a body"
     HANDLING = "waiting for the response"
     SENDING = "handing the response to the kernel, which waits for the client to read"
@@ -24,6 +25,9 @@ IDLE_TIMEOUT = 60.0
 HEADER_TIMEOUT = 20.0
 """Seconds from a request's first byte to the end of its head."""
 
+SIGN_IN_TIMEOUT = 20.0
+"""Seconds that it may take to find out who asks."""
+
 BODY_GRACE = 20.0
 """Seconds that a body may take in addition to those that its size takes at the minimum rate."""
 
@@ -37,6 +41,7 @@ response may take once the client has closed its direction: it may as well have 
 DEADLINES: dict[Phase, float | None] = {
     Phase.IDLE: IDLE_TIMEOUT,
     Phase.HEAD: HEADER_TIMEOUT,
+    Phase.SIGNING_IN: SIGN_IN_TIMEOUT,
     Phase.BODY: BODY_GRACE,
     Phase.HANDLING: None,
     Phase.SENDING: SEND_TIMEOUT,
@@ -52,8 +57,9 @@ RECEIVING = frozenset({Phase.IDLE, Phase.HEAD, Phase.BODY})
 _ENDS = frozenset({Phase.CLOSING, Phase.CLOSED})
 
 TRANSITIONS: dict[Phase, frozenset[Phase]] = {
-    Phase.IDLE: _ENDS | {Phase.HEAD, Phase.BODY, Phase.HANDLING, Phase.LINGERING},
-    Phase.HEAD: _ENDS | {Phase.BODY, Phase.HANDLING, Phase.LINGERING},
+    Phase.IDLE: _ENDS | {Phase.HEAD, Phase.SIGNING_IN, Phase.BODY, Phase.HANDLING, Phase.LINGERING},
+    Phase.HEAD: _ENDS | {Phase.SIGNING_IN, Phase.BODY, Phase.HANDLING, Phase.LINGERING},
+    Phase.SIGNING_IN: _ENDS | {Phase.BODY, Phase.HANDLING, Phase.LINGERING},
     Phase.BODY: _ENDS | {Phase.HANDLING, Phase.LINGERING},
     Phase.HANDLING: _ENDS | {Phase.HANDLING, Phase.SENDING, Phase.LINGERING},
     Phase.SENDING: _ENDS | {Phase.IDLE},

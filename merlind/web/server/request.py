@@ -2,9 +2,12 @@
 
 from collections.abc import Callable
 
+from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from merlind.core.clients import user_key
+from merlind.core.users import ANONYMOUS
 from merlind.web.response import NO_STORAGE, HTTPError, Response, problem
 from merlind.web.server.head import Head
 from merlind.web.server.interfaces import BodyReceiver, Entry
@@ -23,11 +26,40 @@ class Request:
     def __init__(self, head: Head, client: str, entry: Entry, respond: Callable[[Response], None]) -> None:
         self.head = head
         self.client = client
+        self.user = ANONYMOUS
         self.receiver: BodyReceiver | None = None
         """What takes the body. A handler that takes it over sets this to None."""
         self._entry = entry
         self._respond: Callable[[Response], None] | None = respond
         self._on_gone: Callable[[], None] | None = None
+        self._on_identified: Callable[[Response | None], None] | None = None
+
+    def identify(self, by_unix_socket: bool, then: Callable[[Response | None], None]) -> bool:
+        """Find out who asks, and call ``then`` with the response that refuses the request, or None to go on with it.
+
+        Returns False if that takes time; ``then`` isn't called if the client goes away meanwhile.
+        """
+        self._on_identified = then
+        try:
+            verdict = self._entry.identify(self.head, self.client, by_unix_socket)
+        except Exception:
+            self._log.failure("unexpected error in a request")
+            verdict = _INTERNAL_ERROR
+        if isinstance(verdict, Deferred):
+            verdict.addCallback(self._identified)
+            return False
+        self._identified(verdict)
+        return True
+
+    def _identified(self, verdict: str | Response) -> None:
+        then, self._on_identified = self._on_identified, None
+        if then is None:
+            return
+        if isinstance(verdict, str):
+            self.user = verdict
+            if verdict != ANONYMOUS:
+                self.client = user_key(verdict)
+        then(None if isinstance(verdict, str) else verdict)
 
     def open_body(self) -> None:
         """Choose what takes the body. Raises HTTPError."""
@@ -68,7 +100,7 @@ class Request:
         Nothing is cancelled: an exception in a coroutine would keep its frames, and with them the connection, until the
         garbage is collected.
         """
-        self._respond = None
+        self._respond = self._on_identified = None
         self._discard()
         on_gone, self._on_gone = self._on_gone, None
         if on_gone is not None:

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+from twisted.internet.address import UNIXAddress
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IAddress, IProtocolNegotiationFactory, IReactorTime
 from twisted.internet.protocol import Factory
@@ -62,7 +63,7 @@ class EdgeSite(Factory):
             return self._refuse(_FULL, "server")
         if (error := self._admission.full(peer)) is not None:
             return self._refuse(over_limit(error), error.by)
-        return Connection(self, self._admission.admit(peer))
+        return Connection(self, self._admission.admit(peer), isinstance(addr, UNIXAddress))
 
     def _refuse(self, response: Response, by: str) -> RefusedConnection | None:
         self._on_refused("connections", by)

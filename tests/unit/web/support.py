@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from hypothesis import settings
-from twisted.internet.address import IPv4Address
+from twisted.internet.address import IPv4Address, UNIXAddress
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.internet.interfaces import IPushProducer
@@ -25,6 +25,7 @@ from merlind.daemon.metrics import Metrics
 from merlind.tasks.intake import Limits
 from merlind.web.access_log import AccessLog
 from merlind.web.api import Routes
+from merlind.web.auth.sign_in import SignIn
 from merlind.web.cross_site import CrossSite
 from merlind.web.entry import Adapter, Check, EntryPoint
 from merlind.web.server.admission import Admission
@@ -35,6 +36,9 @@ from tests.unit.support import JPEG, Core, Reactor
 
 BOUNDARY = b"----merlind-7MA4YWxk"
 """The boundary of all forms."""
+
+UNIX = "unix"
+"""The peer of a client that comes by a unix socket."""
 
 LIMIT = 4096
 """The largest photo that the listener accepts, in bytes."""
@@ -217,7 +221,7 @@ class Client:
         peer: str = "192.0.2.1",
     ) -> None:
         self.transport = transport or WireTransport()
-        address = IPv4Address("TCP", peer, 1024)
+        address: Any = UNIXAddress(b"/client") if peer == UNIX else IPv4Address("TCP", peer, 1024)
         if not self.transport.proxied:
             self.transport.peerAddr = address
         self._settle = settle
@@ -303,6 +307,10 @@ class EdgeCase(SynchronousTestCase):
     adapters: Sequence[Adapter] = ()
     checks: Sequence[Check] = (CrossSite(()),)
 
+    def sign_in(self) -> SignIn | None:
+        """How users sign in; nobody needs to unless a test wants it."""
+        return None
+
     def setUp(self) -> None:
         self.core = Core(
             self,
@@ -315,7 +323,13 @@ class EdgeCase(SynchronousTestCase):
         status = StatusResponses(self.core.results, 2.0)
         self.routes = Routes(self.reactor, self.core.intake, self.core.results, self.core.eraser, self.metrics, status)
         entry = EntryPoint(
-            self.core.intake, status, self.max_photo_bytes, self.routes.respond, self.adapters, self.checks
+            self.core.intake,
+            status,
+            self.max_photo_bytes,
+            self.routes.respond,
+            self.adapters,
+            self.checks,
+            self.sign_in(),
         )
         self.site = EdgeSite(
             self.reactor,

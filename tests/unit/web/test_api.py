@@ -13,10 +13,10 @@ from urllib.parse import urljoin
 from merlind.core.interfaces import Submission
 from merlind.core.outcome import Pending, Rejected, Scored, TaskError, TransientError
 from merlind.core.task import MAX_TASK_ID, State, Task
+from merlind.core.users import ANONYMOUS
 from merlind.tasks import intake
 from merlind.tasks.intake import Limits
 from merlind.web.api import MAX_WAIT, PAGE
-from merlind.web.status import ANONYMOUS
 from tests.unit.support import JPEG, fail_on, failing, sqlite_error
 from tests.unit.web.support import (
     Client,

@@ -61,6 +61,7 @@ class FastPathTests(EdgeCase):
         class RouterOnly:
             """An entry point that leaves status requests to the router."""
 
+            identify = staticmethod(entry.identify)
             open_body = staticmethod(entry.open_body)
             respond = staticmethod(self.routes.respond)
             adapt = staticmethod(entry.adapt)

@@ -12,10 +12,13 @@ from twisted.internet.defer import Deferred, fail, succeed
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from merlind.web.auth.credentials import IToken
 from merlind.web.auth.htpasswd import LANES, MEMORY_KIB, PASSES
 from merlind.web.auth.password_checker import HtpasswdChecker
+from merlind.web.auth.sign_in import SignIn
 from merlind.web.auth.tokens import token_line
-from tests.unit.support import Reactor
+from tests.unit.support import JPEG, Reactor
+from tests.unit.web.support import EdgeCase, form, post
 
 TOKENS = {"ann": "merlind_" + "A" * 43, "bob": "merlind_" + "B" * 43}
 """A token of each user."""
@@ -134,3 +137,39 @@ def basic(user: str, password: str) -> str:
 def bearer(user: str) -> str:
     """The Authorization header of a user's token."""
     return f"Bearer {TOKENS[user]}"
+
+
+@implementer(ICredentialsChecker)
+class LateChecker:
+    """A checker of tokens that knows ann and takes one turn of the reactor; for ``Bearer never`` it takes for ever."""
+
+    credentialInterfaces = (IToken,)
+
+    def __init__(self, reactor: Reactor) -> None:
+        self._reactor = reactor
+
+    def requestAvatarId(self, credentials: Any) -> "Deferred[Any]":
+        answer: Deferred[Any] = Deferred()
+        if credentials.token == b"ann":
+            self._reactor.callLater(0, answer.callback, b"ann")
+        elif credentials.token != b"never":
+            self._reactor.callLater(0, answer.errback, UnauthorizedLogin())
+        return answer
+
+
+class LateCase(EdgeCase):
+    """The public listener with sign-in that takes its time."""
+
+    def sign_in(self) -> SignIn:
+        return SignIn([LateChecker(self.reactor)], self.reactor.seconds, self.metrics.sign_in_refused)
+
+    def accepted(self, name: str = "Anna", photo: bytes = JPEG) -> int:
+        reply = self.ask(signed(post(form(name, photo))))
+        self.assertEqual(reply.code, 202, reply.body)
+        return int(reply.json["task"])
+
+
+def signed(data: bytes, token: str = "ann") -> bytes:
+    """The same requests, each with a token."""
+    host = b"Host: localhost:8000\r\n"
+    return data.replace(host, host + f"Authorization: Bearer {token}\r\n".encode())

@@ -1,5 +1,7 @@
 """Passwords are checked off the reactor, two at once, and remembered for a while."""
 
+import os
+import sys
 import threading
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,7 @@ from zope.interface.verify import verifyObject
 from merlind.web.auth import password_checker
 from merlind.web.auth.credentials import IRecallsPasswords
 from merlind.web.auth.htpasswd import hash_password, is_password
-from merlind.web.auth.password_checker import MAX_PENDING, REMEMBERED, THREADS, HtpasswdChecker, SignInBusy
+from merlind.web.auth.password_checker import MAX_PENDING, NICENESS, REMEMBERED, THREADS, HtpasswdChecker, SignInBusy
 from tests.unit.support import Reactor
 from tests.unit.web.auth.support import Passwords, hash_of
 from tests.unit.web.support import fired
@@ -183,19 +185,22 @@ class RememberedTests(CheckerCase):
 
 
 class ThreadTests(SynchronousTestCase):
-    """Real threads: two passwords at once, and never on the thread that asks."""
+    """Real threads: two passwords at once, with less of a claim to the processor, and never on the thread that asks."""
 
     def test_two_at_once(self) -> None:
         """Of ten passwords, two are being checked at once and the others wait; meanwhile the asking thread goes on."""
         begun, go_on, lock = threading.Semaphore(0), threading.Semaphore(0), threading.Lock()
         running: list[int] = [0, 0]
         threads: set[int] = set()
+        niceness: set[int] = set()
 
         def verify(hashed: str, password: bytes) -> bool:
             with lock:
                 running[0] += 1
                 running[1] = max(running)
                 threads.add(threading.get_ident())
+                if sys.platform == "linux":
+                    niceness.add(os.getpriority(os.PRIO_PROCESS, threading.get_native_id()))
             begun.release()
             go_on.acquire()
             with lock:
@@ -230,6 +235,8 @@ class ThreadTests(SynchronousTestCase):
             call(*args, **kwargs)
         self.assertEqual((running[1], len(threads)), (THREADS, THREADS))
         self.assertNotIn(threading.get_ident(), threads)
+        own = os.getpriority(os.PRIO_PROCESS, 0)
+        self.assertEqual(niceness, {max(NICENESS, own)} if sys.platform == "linux" else set())
         for (failure,) in said:
             self.assertTrue(failure.check(UnauthorizedLogin))
 

@@ -239,7 +239,9 @@ class AttemptTests(SignInCase):
     def test_busy(self) -> None:
         """When too many passwords of all clients are being checked, one more gets 503, which counts for nobody."""
         for number in range(MAX_PENDING):
-            fired(self.sign_in.identify(head(("Authorization", basic("ann", str(number)))), str(number), False))
+            fired(
+                cast(Any, self.sign_in.identify(head(("Authorization", basic("ann", str(number)))), str(number), False))
+            )
         for _ in range(MAX_FAILURES + 1):
             self.assert_refused(self.authorize(basic("bob", "other"), client="b"), 503, "sign_in", "busy")
         self.users.work()

@@ -9,13 +9,14 @@ import itertools
 import weakref
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 from twisted.logger import Logger
 
 from merlind.tasks import intake
+from tests.unit.web.auth.support import LateCase, signed
 from tests.unit.web.support import (
     Client,
     EdgeCase,
@@ -217,12 +218,14 @@ class NothingLeftCase(EdgeCase):
 class ConnectionTests(NothingLeftCase):
     """Connections that are lost."""
 
+    lives = LIVES
+
     def check_lives(self) -> None:
         """Nothing is left of any of them."""
         faults = []
-        for life in LIVES.values():
+        for life in self.lives.values():
             self.live(life)  # what is made once is made now
-        for name, life in LIVES.items():
+        for name, life in self.lives.items():
             alive: list[bool] = []
             if (grown := self.grown(partial(self.check_gone, life, alive))) or any(alive):
                 faults.append(f"{name}: {sum(alive)} of {len(alive)} connections, and {grown}")
@@ -254,6 +257,35 @@ class ConnectionTests(NothingLeftCase):
             client.transport.producer = None
         del client, clients
         self.assertEqual([ref() for ref in left], [None] * len(left))
+
+
+class SignedInTests(LateCase, ConnectionTests):
+    """The same where it takes a moment to find out who asks."""
+
+    lives = {name: replace(life, sent=signed(life.sent), more=signed(life.more)) for name, life in LIVES.items()} | {
+        "signing in": Life(signed(get(5)), at_once=True),
+        "signing in, an upload behind it": Life(signed(post(PHOTO)), at_once=True),
+        "signing in, for ever": Life(signed(post(PHOTO), "never"), 5),
+        "signing in, and its direction closed": Life(signed(post(PHOTO), "never"), half_closed=True),
+        "signing in, with a flood behind it": Life(signed(get(5), "never"), 1, b"G" * 100_000),
+        "signing in took too long": Life(signed(post(PHOTO), "never"), 21),
+        "signing in took too long, and cut off": Life(signed(post(PHOTO), "never"), 30),
+        "not signed in": Life(get(5)),
+        "not signed in, in the body": Life(post(PHOTO)[:-100]),
+        "not known": Life(signed(get(5), "bob")),
+        "not known, in the body": Life(signed(post(PHOTO)[:-100], "bob")),
+    }  # fmt: skip
+
+    def test_draining(self) -> None:
+        """A stop while it is not known who asks leaves nothing either."""
+        client = Client(self.site, self.settle).send(signed(post(PHOTO), "never"))
+        self.site.drain()
+        self.reactor.run_for(100)
+        left = weakref.ref(client.protocol)
+        client.leave()
+        client.transport.producer = None
+        del client
+        self.assertIsNone(left())
 
 
 class RefusedConnectionTests(NothingLeftCase):
