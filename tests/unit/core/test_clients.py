@@ -7,7 +7,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from merlind.core.clients import LOOPBACK, MAX_HOPS, NO_ADDRESS, ClientAddresses, client_key, is_local, read_network
+from merlind.core.clients import (
+    LOOPBACK,
+    MAX_HOPS,
+    NO_ADDRESS,
+    ClientAddresses,
+    client_key,
+    is_local,
+    is_user,
+    read_network,
+    user_key,
+)
 from merlind.core.forwarded import read_address
 from tests.unit.core.test_forwarded import junk
 from tests.unit.web.support import checked
@@ -162,6 +172,14 @@ class ProxyTests(SynchronousTestCase):
 
 class NetworkTests(SynchronousTestCase):
     """The networks of proxies as an operator writes them."""
+
+    def test_users(self) -> None:
+        """A user is a client of their own, whatever they are called; no address is one."""
+        for user in ("ann", "192.0.2.1", "local", "user:x"):
+            key = user_key(user)
+            self.assertEqual((is_user(key), is_local(key)), (True, False))
+            self.assertNotEqual(key, user)
+        self.assertFalse(any(map(is_user, (NO_ADDRESS, "192.0.2.1", "2001:db8::/64"))))
 
     def test_networks(self) -> None:
         """A network, or one address; IPv4 that is written as IPv6 is IPv4."""

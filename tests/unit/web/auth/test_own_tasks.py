@@ -11,7 +11,7 @@ from merlind.web.auth.proxy import ProxyChecker
 from merlind.web.auth.sign_in import SignIn
 from merlind.web.auth.tokens import TokenChecker
 from merlind.web.server.connection import MAX_AHEAD, SMALL_READ
-from merlind.web.server.phase import IDLE_TIMEOUT, LINGER_TIMEOUT, SIGN_IN_TIMEOUT, Phase
+from merlind.web.server.phase import BODY_GRACE, IDLE_TIMEOUT, LINGER_TIMEOUT, SIGN_IN_TIMEOUT, Phase
 from tests.unit.web.auth.support import TOKENS, Passwords, basic, bearer, token_file
 from tests.unit.web.support import (
     UNIX,
@@ -130,6 +130,13 @@ class OwnTasksTests(SignedInCase):
         self.assert_problem(self.ask(get(task)), 401, "unauthorized", closed=False)
         self.assertEqual(self.connect(peer=UNIX).send(get(task, Remote_User="ann")).reply().code, 404)
 
+    def test_a_header_over_tcp(self) -> None:
+        """Over TCP nobody is who a header says."""
+        task = int(self.ask(post(Authorization=ANN)).json["task"])
+        for data in (get(task, Remote_User="ann"), get(task, Remote_User="ann", X_Forwarded_For="127.0.0.1")):
+            self.assert_problem(self.ask(data), 401, "unauthorized", closed=False)
+        self.assertEqual(self.ask(get(task, Remote_User="ann", Authorization=BOB)).code, 404)
+
     def test_fast_path(self) -> None:
         """A plain status request is answered for nobody before they have signed in, by unix socket neither."""
         task = int(self.ask(post(Authorization=ANN)).json["task"])
@@ -207,13 +214,9 @@ class ConnectionTests(SignedInCase):
 
     def test_no_continue_for_a_refused(self) -> None:
         """Who isn't signed in gets the 401 and no ``100 Continue``, before the body, and the connection is closed."""
-        refused: tuple[dict[str, Any], ...] = (
-            {},
-            {"Authorization": "Bearer unknown"},
-            {"Authorization": basic("ann", "wrong")},
-        )
-        for headers in refused:
-            client = self.connect().send(post(Expect="100-continue", **headers)[: -len(form())])
+        unknown: tuple[str | None, ...] = (None, "Bearer unknown", basic("ann", "wrong"))
+        for credentials in unknown:
+            client = self.connect().send(post(Expect="100-continue", Authorization=credentials)[: -len(form())])
             self.work()
             self.assert_problem(client.reply(), 401, "unauthorized")
             self.assertTrue(client.lingers)
@@ -224,7 +227,6 @@ class ConnectionTests(SignedInCase):
         photo = photo_of(4000)
         data = self.upload(body=form("Bo", photo))
         client = self.begin(data[:-3900])
-        self.assertEqual(client.transport.bufferSize, SMALL_READ)
         self.assertTrue(client.reads)
         client.send(data[-3900:] + get(5, Authorization=ANN) * 100)
         self.assertGreater(len(client.protocol._ahead), MAX_AHEAD)
@@ -232,6 +234,14 @@ class ConnectionTests(SignedInCase):
         self.work()
         self.assertEqual([reply.code for reply in client.replies()], [202] + [404] * 100)
         self.assertTrue(client.reads)
+
+    def test_reads_little_at_once(self) -> None:
+        """A large body is read in large pieces only when the password was right."""
+        client = self.begin(self.upload(body=b"", Content_Length="60000"))
+        self.assertEqual(client.transport.bufferSize, SMALL_READ)
+        self.work()
+        client.send(b"-")
+        self.assertGreater(client.transport.bufferSize, SMALL_READ)
 
     def test_in_chunks(self) -> None:
         """A body in chunks that came meanwhile is read then."""
@@ -291,6 +301,11 @@ class ConnectionTests(SignedInCase):
         self.work()
         self.assert_problem(cut.reply(), 401, "unauthorized")
 
+        late = self.begin(self.upload("y")).end_input()
+        self.reactor.run_for(LINGER_TIMEOUT)
+        self.assert_problem(late.reply(), 503, "sign_in")
+        self.work()
+
         self.users.write(ann="secret")  # so that it is not remembered
         cut = self.begin(self.upload(body=form("Bo"))[:-1]).end_input()
         self.work()
@@ -320,10 +335,10 @@ class ConnectionTests(SignedInCase):
     def test_body_has_its_own_time(self) -> None:
         """The time of a body begins when it is known who asks."""
         data = self.upload(body=form("Bo", photo_of(3000)))
-        client = self.begin(data[:-3000])
+        client = self.begin(data[:-100])
         self.reactor.run_for(SIGN_IN_TIMEOUT - 1)
         self.work()
-        self.reactor.run_for(19.9)
+        self.reactor.run_for(BODY_GRACE + 2)
         self.assertTrue(client.silent)
         self.reactor.run_for(5)
         self.assert_problem(client.reply(), 408, "too_slow")
