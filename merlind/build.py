@@ -98,10 +98,10 @@ def build(
     files = OpenFiles(data_dir.database, [data_dir.lock])
     last_commit = LastCommit(data_dir.last_commit)
     engine = SqliteEngine(pool, photos, files, last_commit, partial(next, _random_task_ids()))
-    store = Store(engine, clock.now, on_broken)
+    store = Store(engine, clock.moment, on_broken)
 
     # What becomes of a task.
-    policy = Policy(settings.poll_interval, settings.give_up_after, jitter, settings.max_attempts)
+    policy = Policy(settings.poll_interval, settings.give_up_after, jitter, settings.max_attempts, settings.keep_failed)
     counts = LiveCounts(settings.max_pending_per_client)
     queue = TaskQueue(policy)
     results = Results(reactor, store, queue, counts, settings.max_long_polls_per_client, metrics.refused)
@@ -115,7 +115,7 @@ def build(
     )  # fmt: skip
     intake = Intake(store, photos, counts, limits, results, scheduler, metrics.refused)
     eraser = Eraser(store, queue, results, scheduler)
-    retention = Retention(reactor, clock, store, photos, results, settings.retention)
+    retention = Retention(reactor, clock, store, photos, results, settings.retention, settings.keep_failed)
     watch = Watch(reactor, store)
 
     # The public listener.

@@ -49,6 +49,8 @@ class Settings:
     """How often a task may fail at the upstream while others succeed."""
     retention: float
     """Seconds that a finished task is kept."""
+    keep_failed: float
+    """Seconds that the photo of a task is kept after it was given up, so that it can be tried again."""
     max_photo_bytes: int
     """The largest photo, in bytes."""
     max_pending: int

@@ -124,6 +124,12 @@ class Options(EnvironmentOptions):
             count(1),
         ),
         Option("retention", "2592000", "Seconds that a finished task is kept.", seconds(0.0)),
+        Option(
+            "keep-failed",
+            "86400",
+            "Seconds that the photo of a task is kept after it was given up, so that it can be tried again.",
+            seconds(0.0),
+        ),
         Option("max-photo-bytes", "10485760", "The largest photo, in bytes.", count(1)),
         Option("max-pending", "100000", "The most unfinished tasks; past it, 503.", count(1)),
         Option("max-connections", "20000", "The most open connections; past it, 503.", count(1)),

@@ -97,7 +97,7 @@ class Accepted:
 
 @dataclass(frozen=True, slots=True)
 class TaskCounts:
-    """How many tasks there are by state, and the bytes of their photos."""
+    """How many tasks there are by state, and the bytes of the photos that are kept."""
 
     by_state: dict[str, int]
     photo_bytes: int
@@ -111,11 +111,22 @@ class SetAside:
     size: int
 
 
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """One moment: the service time, and the wall clock's time in seconds since the epoch."""
+
+    service: float
+    wall: float
+
+
 class ServiceTime(Protocol):
     """The two clocks: service time, which counts only while merlind runs, and the wall clock."""
 
     def now(self) -> float:
         """Return the service time, in seconds."""
+
+    def moment(self) -> Moment:
+        """Return what both clocks show."""
 
     @property
     def wall(self) -> Callable[[], float]:
@@ -139,7 +150,7 @@ class TaskStore(Protocol):
         """
 
     def save(self, task: Task) -> "Deferred[bool]":
-        """Record a task's progress, and delete its photo if it is finished.
+        """Record a task's progress, and delete its photo unless it still has one (Task.has_photo).
 
         Fires with whether the task is still ours: False if it was deleted meanwhile, and stays so.
         """
@@ -162,11 +173,17 @@ class TaskStore(Protocol):
     def expire(self, finished_by: float, limit: int) -> "Deferred[list[Task]]":
         """Delete up to ``limit`` tasks that finished by a service time, the first ones first; fires with them."""
 
+    def delete_kept(self, now: float, keep: float, limit: int) -> "Deferred[list[Task]]":
+        """Delete the photos of up to ``limit`` failed tasks that are kept no longer; fires with the tasks as they were.
+
+        At ``now`` (service time), none is kept that has been kept for ``keep`` seconds, whatever it was kept for.
+        """
+
     def expire_lost(self, set_aside_by: float) -> "Deferred[int]":
         """Delete the lost photos that were set aside by a service time; fires with how many they were."""
 
     def sweep_photos(self, task_ids: Sequence[int]) -> "Deferred[SetAside]":
-        """Delete those of the named photos whose task is finished, and set aside those of unknown tasks."""
+        """Delete those of the named photos whose task has none any more, and set aside those of unknown tasks."""
 
     def check(self) -> "Deferred[None]":
         """Find out whether tasks and photos can be written."""

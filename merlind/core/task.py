@@ -37,6 +37,9 @@ HANDLE_PAUSE = 1.0
 UNKNOWN_HANDLE = "unknown retry_id"
 """The ``last_error`` of a task whose retry_id the upstream doesn't know."""
 
+GIVEN_UP = frozenset({"gave_up", "too_many_attempts", "handle_expired"})
+"""The codes of failures that are no fault of photo or name: the same task may get a score later."""
+
 
 class State(StrEnum):
     """Where a task stands: its photo is still to be uploaded, or polled for, or it is finished one way or the other."""
@@ -63,8 +66,11 @@ class Task:
     """One name with one photo of one user, on its way to a score.
 
     ``since`` (when this run of attempts began), ``due`` and ``failed_at`` (when the last request failed, None if it
-    didn't) are seconds of service time, which counts only while merlind runs. ``finished_at`` is wall-clock time, in
-    seconds since the epoch.
+    didn't) are seconds of service time, which counts only while merlind runs. ``received`` (when it was accepted, first
+    or again; 0 if that is unknown) and ``finished_at`` are wall-clock time, in seconds since the epoch.
+
+    ``kept_until`` is the service time until which the photo of a failed task is kept, so that it can be tried again;
+    None if it isn't.
 
     Since the last good response, ``attempts`` counts the failed requests, ``blamed`` those of them that are the task's
     own fault (others succeeded meanwhile), ``unknown_handle`` the responses that didn't know the retry_id; and
@@ -90,11 +96,18 @@ class Task:
     unknown_handle: int = 0
     uploads: int = 0
     reuploads: int = 0
+    received: float = 0.0
+    kept_until: float | None = None
 
     @property
     def finished(self) -> bool:
         """Whether it has a result or has failed for good."""
         return self.finished_at is not None
+
+    @property
+    def has_photo(self) -> bool:
+        """Whether its photo is kept."""
+        return self.finished_at is None or self.kept_until is not None
 
     @property
     def suspect(self) -> bool:
@@ -107,13 +120,15 @@ class Policy:
     """How patient merlind is with a task.
 
     ``poll_interval`` and ``give_up_after`` are in seconds. ``jitter`` returns a random number from 0 to 1.
-    ``max_attempts`` is how often a task may fail while others succeed.
+    ``max_attempts`` is how often a task may fail while others succeed. ``keep_failed`` is how long the photo of a task
+    that was given up is kept, in seconds of service time.
     """
 
     poll_interval: float
     give_up_after: float
     jitter: Callable[[], float]
     max_attempts: int = MAX_ATTEMPTS
+    keep_failed: float = 0.0
 
     def deadline(self, task: Task) -> float:
         """The service time at which an unfinished task fails, in seconds."""
@@ -220,8 +235,18 @@ def fail(task: Task, error: TaskError, wall: float) -> Task:
     return replace(task, state=State.FAILED, error=error, retry_id=None, last_error=None, finished_at=wall)
 
 
-def restart(task: Task, now: float) -> Task:
-    """Return a failed task as it starts anew, when its owner submits the same again (docs/contract.md)."""
+def keep_photo(task: Task, now: float, seconds: float) -> Task:
+    """Return a task that finishes at ``now`` (service time), with its photo kept for ``seconds`` if it was given up.
+
+    What the upstream rejected, it would reject again.
+    """
+    given_up = task.error is not None and task.error.code in GIVEN_UP
+    return replace(task, kept_until=now + seconds) if given_up and seconds > 0 else task
+
+
+def restart(task: Task, now: float, wall: float) -> Task:
+    """Return a failed task as it starts anew at ``now`` (service time) and ``wall`` (epoch)."""
     return replace(
-        task, **_CALM, state=State.UPLOAD, since=now, due=now, uploads=0, reuploads=0, error=None, finished_at=None
-    )
+        task, **_CALM, state=State.UPLOAD, since=now, due=now, received=wall, uploads=0, reuploads=0, error=None,
+        finished_at=None, kept_until=None,
+    )  # fmt: skip

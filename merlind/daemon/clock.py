@@ -6,6 +6,8 @@ from collections.abc import Callable
 from twisted.internet.base import ReactorBase
 from twisted.internet.interfaces import IReactorTime
 
+from merlind.core.interfaces import Moment
+
 
 class ServiceClock:
     """Service time: the seconds that merlind has run, summed over all its runs.
@@ -27,6 +29,10 @@ class ServiceClock:
         if self._began is None:
             self._began = self._reactor.seconds()
         return self._start + self._reactor.seconds() - self._began
+
+    def moment(self) -> Moment:
+        """Return the service time and the wall clock's time."""
+        return Moment(self.now(), self.wall())
 
 
 def use_monotonic_time(reactor: object) -> None:

@@ -5,6 +5,7 @@ from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred
 
+from merlind.core.interfaces import Moment
 from merlind.storage.operations import Operation
 
 
@@ -15,8 +16,8 @@ class Engine(Protocol):
     and waits its turn. All fail with StoreUnavailable or StoreBroken, or with what a mistake of ours raised.
     """
 
-    def run(self, batch: Sequence[Operation], now: float) -> "Deferred[list[Any]]":
-        """Do a batch that was asked for at ``now`` (service time), in its order: all of its writes, or none of them.
+    def run(self, batch: Sequence[Operation], now: Moment) -> "Deferred[list[Any]]":
+        """Do a batch that was asked for at ``now``, in its order: all of its writes, or none of them.
 
         Fires with a result for each operation, or with a Failure in its place; operations that only read may succeed
         where those that write fail. When it fires, what was written is durable, and so are the photos. If it fails, so

@@ -91,6 +91,16 @@ class Expire(Operation):
 
 
 @dataclass(frozen=True, slots=True)
+class DeleteKept(Operation):
+    """Delete photos of failed tasks that are kept no longer: a list of the Task that they were."""
+
+    writes = True
+    now: float
+    keep: float
+    limit: int
+
+
+@dataclass(frozen=True, slots=True)
 class ExpireLost(Operation):
     """Delete the lost photos that were set aside by a service time: how many they were."""
 
@@ -100,7 +110,7 @@ class ExpireLost(Operation):
 
 @dataclass(frozen=True, slots=True)
 class SweepPhotos(Operation):
-    """Delete those photos whose task is finished, and set aside those of unknown tasks: a SetAside."""
+    """Delete those photos whose task has none any more, and set aside those of unknown tasks: a SetAside."""
 
     writes = True
     task_ids: Sequence[int]

@@ -24,13 +24,13 @@ class WrongPair(Exception):
 @dataclass(frozen=True, slots=True)
 class Pair:
     """What is found of a database and a spool: the database's id, the one that the spool names, if any, whether there
-    are photos, and how many tasks have theirs to upload; the service times of the database's last commit, and of the
-    last one that was noted, if any."""
+    are photos, and how many tasks need theirs; the service times of the database's last commit, and of the last one
+    that was noted, if any."""
 
     id: str
     marked: str | None
     photos: bool
-    uploads: int
+    needed: int
     committed: float = 0.0
     noted: float | None = None
 
@@ -48,9 +48,9 @@ def prepare(file: Path, folder: Path, last_commit: Path) -> None:
             f"move {folder} and {file}-wal out of the way"
         )
     database.prepare(file)
-    marked, uploads = _read(mark), database.count_uploads(file)
+    marked, needed = _read(mark), database.count_needed_photos(file)
     noted = read_last_commit(last_commit) if why is None else None
-    pair = Pair(database.identity(file), marked, photos, uploads, database.service_time(file), noted)
+    pair = Pair(database.identity(file), marked, photos, needed, database.service_time(file), noted)
     if reason := mismatch(pair, file, folder, last_commit):
         raise WrongPair(reason)
     if pair.marked != pair.id:
@@ -60,7 +60,7 @@ def prepare(file: Path, folder: Path, last_commit: Path) -> None:
 
 def mismatch(pair: Pair, file: Path, folder: Path, last_commit: Path) -> str | None:
     """Return why the two can't be used together, in a line that says what to do; None if they can."""
-    if pair.marked not in (None, pair.id) and (pair.photos or pair.uploads):
+    if pair.marked not in (None, pair.id) and (pair.photos or pair.needed):
         return (
             f"{folder} holds the photos of another database than {file}: put the two that belong together in their "
             f"places, or, to go on with both as they are, delete {folder / MARK}"
@@ -70,10 +70,10 @@ def mismatch(pair: Pair, file: Path, folder: Path, last_commit: Path) -> str | N
             f"{file} lacks what was committed last: its log was deleted or emptied, or it is an older copy. Restore "
             f"the right one, or, to go on without later tasks (their photos are moved to lost), delete {last_commit}"
         )
-    if pair.marked is None and pair.uploads and not pair.photos:
+    if pair.marked is None and pair.needed and not pair.photos:
         return (
-            f"{folder} has none of the photos that {pair.uploads} tasks in {file} are to upload: is its disk mounted? "
-            f"To go on and let those tasks fail, write {pair.id} into {folder / MARK}"
+            f"{folder} has none of the photos that {pair.needed} tasks in {file} need: is its disk mounted? To go on "
+            f"and let those tasks fail, write {pair.id} into {folder / MARK}"
         )
     return None
 

@@ -11,7 +11,7 @@ from twisted.internet.defer import Deferred, fail
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from merlind.core.interfaces import Accepted, Cursor, SetAside, StagedPhoto, StoreBroken, Submission, TaskCounts
+from merlind.core.interfaces import Accepted, Cursor, Moment, SetAside, StagedPhoto, StoreBroken, Submission, TaskCounts
 from merlind.core.task import Task
 from merlind.storage import operations
 from merlind.storage.engine import Engine
@@ -31,12 +31,12 @@ class Store:
 
     Operations that come while a transaction is in flight wait for it, and then share the next one: it costs one flush
     however many they are. After the first StoreBroken nothing is tried any more, and ``on_broken`` was called with the
-    reason. ``now`` returns the service time, in seconds.
+    reason.
     """
 
     _log = Logger()
 
-    def __init__(self, engine: Engine, now: Callable[[], float], on_broken: Callable[[str], None]) -> None:
+    def __init__(self, engine: Engine, now: Callable[[], Moment], on_broken: Callable[[str], None]) -> None:
         self._engine = engine
         self._now = now
         self._on_broken = on_broken
@@ -91,12 +91,16 @@ class Store:
         """Delete the tasks that finished first; fires with what they were."""
         return self._ask(operations.Expire(finished_by, limit))
 
+    def delete_kept(self, now: float, keep: float, limit: int) -> "Deferred[list[Task]]":
+        """Delete photos of failed tasks that are kept no longer; fires with the tasks as they were."""
+        return self._ask(operations.DeleteKept(now, keep, limit))
+
     def expire_lost(self, set_aside_by: float) -> "Deferred[int]":
         """Delete lost photos; fires with how many."""
         return self._ask(operations.ExpireLost(set_aside_by))
 
     def sweep_photos(self, task_ids: Sequence[int]) -> "Deferred[SetAside]":
-        """Delete those of the named photos whose task is finished, and set aside those of unknown tasks."""
+        """Delete those of the named photos whose task has none any more, and set aside those of unknown tasks."""
         return self._ask(operations.SweepPhotos(task_ids))
 
     def check(self) -> "Deferred[None]":

@@ -6,7 +6,7 @@ from merlind.core.task import State, Task
 
 
 class LiveCounts:
-    """Tasks by state and the bytes of their photos: counted once by the store, then changed with each task.
+    """Tasks by state and the bytes of the photos that are kept: counted once by the store, then changed with each task.
 
     A client may have ``most_per_client`` unfinished tasks, 0 for any number. The clients of tasks from before a start
     are unknown: those tasks count for nobody.
@@ -43,5 +43,5 @@ class LiveCounts:
         for task, sign in ((before, -1), (after, 1)):
             if task is not None:
                 self.by_state[task.state] += sign
-                if not task.finished:
+                if task.has_photo:
                     self.photo_bytes += sign * task.photo.size

@@ -2,7 +2,7 @@
 
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from twisted.internet.defer import Deferred, succeed
@@ -151,6 +151,10 @@ class Results:
             self._wake(after.id)
         else:
             self._cache.pop(after.id, None)
+
+    def photo_deleted(self, task: Task) -> None:
+        """Take note that the photo of a failed task is kept no longer; ``task`` is what it was."""
+        self._counts.change(task, replace(task, kept_until=None))
 
     def forget(self, task: Task) -> None:
         """Take note of a task that no longer exists; ``task`` is what ``on_transition`` was last told of it."""

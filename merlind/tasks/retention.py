@@ -1,4 +1,4 @@
-"""Deletes expired results, and photos that no unfinished task needs; sets aside those of unknown tasks."""
+"""Deletes expired results, and photos that no task needs any more; sets aside those of unknown tasks."""
 
 from collections.abc import Iterator
 from itertools import islice
@@ -16,6 +16,9 @@ LONGEST_PAUSE = 3600.0
 EXPIRE_PAGE = 1000
 """The most tasks that are deleted in one transaction."""
 
+KEPT_PAGE = 250
+"""The most photos of failed tasks that are deleted in one transaction."""
+
 PHOTO_PAGE = 250
 """How many photos are looked up in one transaction after a start."""
 
@@ -30,7 +33,8 @@ _SET_ASIDE = (
 
 
 class Retention:
-    """Deletes finished tasks ``retention`` seconds after they finished: at start, and then from time to time.
+    """Deletes finished tasks ``retention`` seconds after they finished, and the photos of those that were given up
+    ``keep_failed`` seconds after that: at start, and then from time to time.
 
     The seconds are of service time: no step of the wall clock deletes anything before its time.
     """
@@ -45,13 +49,15 @@ class Retention:
         photos: PhotoStore,
         results: Results,
         retention: float,
+        keep_failed: float,
     ) -> None:
         self._clock = clock
         self._store = store
         self._photos = photos
         self._results = results
         self._retention = retention
-        self._interval = min(max(retention / 10, 1.0), LONGEST_PAUSE)
+        self._keep_failed = keep_failed
+        self._interval = min(max(min(retention, keep_failed or retention) / 10, 1.0), LONGEST_PAUSE)
         self._pauses = Pauses(reactor)
 
     def start(self) -> None:
@@ -64,7 +70,7 @@ class Retention:
         self._pauses.stop()
 
     async def _sweep_photos(self, stored: Iterator[int]) -> None:
-        """Delete the photos of finished tasks, set aside those of unknown ones; new photos have their task by now."""
+        """Delete photos that no task needs, set aside those of unknown ones; new photos have their task by now."""
         photos = size = 0
         try:
             while page := list(islice(stored, PHOTO_PAGE)):
@@ -81,10 +87,21 @@ class Retention:
     async def _sweep_results(self) -> None:
         while True:
             try:
+                await self._delete_kept_photos()
                 await self._delete_expired()
             except (StoreUnavailable, StoreBroken) as error:
                 self._log.warn("deleting expired tasks failed: {why}", why=str(error))
             await self._pauses.wait(self._interval)
+
+    async def _delete_kept_photos(self) -> None:
+        deleted = 0
+        while page := await self._store.delete_kept(self._clock.now(), self._keep_failed, KEPT_PAGE):
+            for task in page:
+                self._results.photo_deleted(task)
+            deleted += len(page)
+            await self._pauses.wait(0)
+        if deleted:
+            self._log.info("{count} photos of failed tasks deleted: nobody tried them again", count=deleted)
 
     async def _delete_expired(self) -> None:
         before = self._clock.now() - self._retention

@@ -10,7 +10,7 @@ from twisted.logger import Logger
 from merlind.core.interfaces import PhotoMissing, ServiceTime, StoreBroken, StoreUnavailable, TaskStore, Upstream
 from merlind.core.limiter import Limiter
 from merlind.core.outcome import UNEXPECTED, Fault, HandleExpired, Outcome, Source, TaskError, TransientError
-from merlind.core.task import Policy, Repeat, Task, advance, fail, repeat_of
+from merlind.core.task import Policy, Repeat, Task, advance, fail, keep_photo, repeat_of
 from merlind.tasks.pauses import Pauses, run
 from merlind.tasks.queue import TaskQueue
 
@@ -136,6 +136,7 @@ class Worker:
 
     async def finish(self, before: Task, after: Task) -> None:
         """Save a finished task, then notify. It counts as unfinished until the commit."""
+        after = keep_photo(after, self._clock.now(), self._policy.keep_failed)
         self._queue.hold(after)
         while self._queue.is_current(after):
             try:

@@ -6,7 +6,9 @@ Codes such as D1 are rows of docs/battery.md.
 import os
 import random
 import signal
+import sqlite3
 import time
+from contextlib import closing
 from functools import partial
 from threading import Thread
 
@@ -119,6 +121,69 @@ class KillTest(ProcessCase):
         uploads = [len(upstream.seen("upload", str(number))) for number in range(rounds)]
         self.assertLessEqual(max(uploads), 2)
         self.figures(kills=rounds, uploads_of_each_photo=uploads)
+
+
+class KeptPhotosTest(ProcessCase):
+    """Kills while tasks are given up, sent again, and the photos that were kept for that are deleted (D1)."""
+
+    CALLS = ("rename", "unlink", "pwrite64", "fsync,fdatasync")
+
+    def test_kills_lose_no_photo_and_leave_none(self) -> None:
+        """After each kill, the photos in the spool are those of the tasks that have one; each can be sent again."""
+        self.works = False
+        upstream = Upstream(self.addCleanup, self.respond)
+        merlind = self.merlind("--give-up-after=0.3", "--keep-failed=1", upstream=upstream.url)
+        acknowledged: dict[str, int] = {}
+        kills = 0
+        for call in self.CALLS:
+            for when in spread(max(2, ROUNDS // 12), 25):
+                merlind.start()
+                strace = Strace(self, merlind, f"{call}:signal=KILL:when={when}")
+                self.send_until_killed(merlind, acknowledged)
+                self.assertTrue(died_by(merlind), merlind.log()[-2000:])
+                strace.detach()
+                kills += 1
+                merlind.start()
+                time.sleep(0.5)  # the sweep of photos at the start takes less
+                self.assertEqual(merlind.stop(), -signal.SIGTERM)
+                self.assertEqual(self.spooled(merlind), self.with_photo(merlind))
+
+        self.works = True
+        merlind.start()
+        for name, task in acknowledged.items():
+            reply = post(merlind.port, name, self.photo(name))
+            self.assertEqual(reply.json()["task"], task)
+            self.assertEqual(merlind.get(task, wait=30).json(), {"status": "ready", "result": 0.5})
+        until(lambda: merlind.spooled() == [], "the spool to be empty")
+        self.assert_no_traceback(merlind)
+        self.figures(kills=kills, acknowledged=len(acknowledged), losses=0)
+
+    def respond(self, request: UpstreamRequest) -> object:
+        return request.respond_json(status="ready", result=0.5) if self.works else request.respond(503, b"")
+
+    def photo(self, name: str) -> bytes:
+        return b"\xff\xd8\xff\xe0 the photo of " + name.encode("ascii")
+
+    def send_until_killed(self, merlind: Merlind, acknowledged: dict[str, int]) -> None:
+        """Send some of the same sixty, again and again: some start anew, and of others the photo's time is over."""
+        while merlind.running:
+            for name in map(str, random.sample(range(60), 6)):
+                try:
+                    reply = post(merlind.port, name, self.photo(name))
+                except GONE_AWAY:
+                    break
+                self.assertEqual(reply.code, 202)
+                self.assertEqual(acknowledged.setdefault(name, reply.json()["task"]), reply.json()["task"])
+            time.sleep(0.1)
+
+    def spooled(self, merlind: Merlind) -> set[int]:
+        return {int(path.name) for path in merlind.spooled()}
+
+    def with_photo(self, merlind: Merlind) -> set[int]:
+        """The tasks that have a photo, according to the database."""
+        with closing(sqlite3.connect(merlind.data / "tasks.sqlite")) as connection:
+            rows = connection.execute("SELECT id FROM task WHERE finished IS NULL OR kept_until IS NOT NULL")
+            return {task_id for (task_id,) in rows}
 
 
 class TerminateTest(ProcessCase):

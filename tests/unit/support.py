@@ -247,7 +247,8 @@ class Core:
 
     ``refused`` lists the (limit, by) of what clients could not have, ``transitions`` the (before, after) that the
     scheduler reported, ``broken`` the reasons for which the store reported a broken disk.
-    Change ``epoch`` to step the wall clock. ``restart`` is a kill and a new start on the same directory.
+    Change ``epoch`` to step the wall clock. ``directory`` is a data directory to go on with. ``restart`` is a kill and
+    a new start on the same directory.
     """
 
     def __init__(
@@ -260,6 +261,8 @@ class Core:
         window: int = WINDOW,
         jitter: Callable[[], float] = lambda: 1.0,
         max_attempts: int = 100,
+        keep_failed: float = 0.0,
+        directory: Path | None = None,
         limits: Limits | None = None,
         max_pending_per_client: int = 0,
         max_long_polls_per_client: int = 0,
@@ -268,10 +271,10 @@ class Core:
         self.test = test
         self.reactor = Reactor()
         self.epoch = EPOCH
-        self.path = Path(test.mktemp()).absolute()
-        self.path.mkdir(parents=True)
+        self.path = directory or Path(test.mktemp()).absolute()
+        self.path.mkdir(parents=True, exist_ok=True)
         flush_nothing(test)
-        self.policy = Policy(poll_interval, give_up_after, jitter, max_attempts)
+        self.policy = Policy(poll_interval, give_up_after, jitter, max_attempts, keep_failed)
         self.limits = limits or Limits(100_000, 0, 512, 2**30)
         self.max_pending_per_client = max_pending_per_client
         self.max_long_polls_per_client = max_long_polls_per_client
@@ -302,7 +305,7 @@ class Core:
         last_commit = LastCommit(self.path / "last-commit")
         self.test.addCleanup(last_commit.close)
         self.engine = SqliteEngine(self.pool, self.spool, OpenFiles(file), last_commit, lambda: self.ids())
-        self.store = Store(self.engine, self.clock.now, self.broken.append)
+        self.store = Store(self.engine, self.clock.moment, self.broken.append)
         self.upstream = FakeUpstream(self.reactor)
         self.limiter = Limiter(self.concurrency, self.policy.jitter)
         self.refused: list[tuple[str, str]] = []

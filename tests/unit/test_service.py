@@ -50,6 +50,7 @@ SETTINGS = Settings(
     give_up_after=3600.0,
     max_attempts=100,
     retention=86400.0,
+    keep_failed=3600.0,
     max_photo_bytes=10_000,
     max_pending=3,
     max_connections=10,

@@ -78,6 +78,7 @@ class OptionsTests(SynchronousTestCase):
                 give_up_after=86400.0,
                 max_attempts=100,
                 retention=30 * 86400.0,
+                keep_failed=86400.0,
                 max_photo_bytes=10 * 2**20,
                 max_pending=100_000,
                 max_connections=20_000,

@@ -48,11 +48,11 @@ class PhotoChanges:
             _try(photo.discard)
         self._remove(self._to_remove)
 
-    def after_rollback(self, unfinished: Callable[[list[int]], Collection[int]]) -> None:
-        """Delete what ``before_commit`` put in place, but for tasks that ``unfinished`` says still need a photo."""
+    def after_rollback(self, with_photo: Callable[[list[int]], Collection[int]]) -> None:
+        """Delete what ``before_commit`` put in place, but for tasks that ``with_photo`` says have a photo as before."""
         placed = [task_id for _, task_id in self._to_commit]
         if placed:
-            self._remove(set(placed).difference(unfinished(placed)))
+            self._remove(set(placed).difference(with_photo(placed)))
 
     def _remove(self, task_ids: Collection[int]) -> None:
         for task_id in task_ids:

@@ -119,11 +119,11 @@ def identity(path: Path) -> str:
     return str(_first(path, "SELECT id FROM identity"))
 
 
-def count_uploads(path: Path) -> int:
-    """Return the number of tasks whose photo is still to be uploaded. Raises DatabaseUnusable."""
-    return int(
-        _first(path, "SELECT count(*) FROM task INDEXED BY task_due WHERE finished IS NULL AND state = 'upload'")
-    )
+def count_needed_photos(path: Path) -> int:
+    """Return the number of tasks whose photo is still to be uploaded, or may be again. Raises DatabaseUnusable."""
+    uploads = "SELECT count(*) FROM task INDEXED BY task_due WHERE finished IS NULL AND state = 'upload'"
+    kept = "SELECT count(*) FROM task INDEXED BY task_photo_kept WHERE kept_until IS NOT NULL"
+    return int(_first(path, f"SELECT ({uploads}) + ({kept})"))
 
 
 def _first(path: Path, query: str) -> Any:

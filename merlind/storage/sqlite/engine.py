@@ -12,7 +12,7 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from merlind.core.interfaces import Accepted, DedupKey, SetAside, StoreBroken, StoreUnavailable, Submission
+from merlind.core.interfaces import Accepted, DedupKey, Moment, SetAside, StoreBroken, StoreUnavailable, Submission
 from merlind.core.task import Photo, State, Task, restart
 from merlind.storage import operations
 from merlind.storage.operations import Operation
@@ -26,11 +26,11 @@ from merlind.storage.sqlite.last_commit import LastCommit
 
 @dataclass(frozen=True, slots=True)
 class _Work:
-    """What a batch works with: the cursor, what it does to photos, and when it was asked for (service time)."""
+    """What a batch works with: the cursor, what it does to photos, and when it was asked for."""
 
     cursor: sqlite3.Cursor
     photos: PhotoChanges
-    now: float
+    now: Moment
 
 
 class SqliteEngine:
@@ -64,6 +64,7 @@ class SqliteEngine:
             operations.Count: self._count,
             operations.OldestUnfinished: self._oldest_unfinished,
             operations.Expire: self._expire,
+            operations.DeleteKept: self._delete_kept,
             operations.ExpireLost: self._expire_lost,
             operations.SweepPhotos: self._sweep_photos,
             operations.Check: self._check,
@@ -71,7 +72,7 @@ class SqliteEngine:
             operations.RecordTime: self._record_time,
         }
 
-    def run(self, batch: Sequence[Operation], now: float) -> "Deferred[list[Any]]":
+    def run(self, batch: Sequence[Operation], now: Moment) -> "Deferred[list[Any]]":
         """Do a batch, see Engine."""
         d: Deferred[list[Any]] = self._pool.runWithConnection(self._run, batch, now)
         return d.addErrback(self._judge_failure)
@@ -104,7 +105,7 @@ class SqliteEngine:
 
     # In the pool's thread: batches.
 
-    def _run(self, connection: Any, batch: Sequence[Operation], now: float) -> list[Any]:
+    def _run(self, connection: Any, batch: Sequence[Operation], now: Moment) -> list[Any]:
         self._files.remember()
         work = _Work(connection.cursor(), PhotoChanges(self._spool), now)
         do = self._transact if any(operation.writes for operation in batch) else self._do
@@ -141,14 +142,14 @@ class SqliteEngine:
         try:
             results = self._do(work, batch)
             work.photos.before_commit()
-            statements.record_time(work.cursor, work.now)
+            statements.record_time(work.cursor, work.now.service)
             work.cursor.execute("COMMIT")
         except BaseException:
             self._roll_back(work)
             raise
         # Before anybody is told, and before a photo goes: rows in a file that was deleted are gone with the process.
         self._files.check_soon()
-        self._note_commit(work.now)
+        self._note_commit(work.now.service)
         work.photos.after_commit()
         return results
 
@@ -167,13 +168,13 @@ class SqliteEngine:
             # After some errors, such as a full disk, SQLite has rolled back by itself.
             if work.cursor.connection.in_transaction:
                 work.cursor.execute("ROLLBACK")
-            work.photos.after_rollback(lambda ids: self._unfinished_among(work, ids))
+            work.photos.after_rollback(lambda ids: self._with_photo(work, ids))
         except sqlite3.Error as error:
             # The next start sweeps photos that belong to no task.
             self._log.warn("a transaction could not be undone: {error}", error=error)
 
-    def _unfinished_among(self, work: _Work, task_ids: list[int]) -> set[int]:
-        return {task_id for task_id, done in statements.are_finished(work.cursor, task_ids).items() if not done}
+    def _with_photo(self, work: _Work, task_ids: list[int]) -> set[int]:
+        return {task_id for task_id, has in statements.have_photos(work.cursor, task_ids).items() if has}
 
     def _move_log(self, connection: Any, mode: str) -> None:
         # Outside of any transaction, where SQLite wants it.
@@ -200,21 +201,23 @@ class SqliteEngine:
                 task = created[key]
             else:
                 photo = replace(before.photo, media_type=submission.media_type)
-                task = restart(replace(before, photo=photo), work.now)
+                task = restart(replace(before, photo=photo), work.now.service, work.now.wall)
                 restarted.append(task)
             tasks[key] = task  # for an equal one in the same batch
             work.photos.keep(submission.photo, task.id)
             results.append(Accepted(task, before))
-        statements.update(work.cursor, restarted, work.now)
+        statements.update(work.cursor, restarted, work.now.service)
         return results
 
     def _create(self, work: _Work, keyed: list[tuple[DedupKey, Submission]]) -> dict[DedupKey, Task]:
         """Insert a task for each key, under an id that no other task has."""
         created: dict[DedupKey, Task] = {}
+        now = work.now.service
         for key, one in keyed:
             if key not in created:
                 photo = Photo(key[0], one.photo.size, one.media_type)
-                created[key] = Task(self._new_id(), one.user, one.name, photo, since=work.now, due=work.now)
+                task_id = self._new_id()
+                created[key] = Task(task_id, one.user, one.name, photo, since=now, due=now, received=work.now.wall)
         for keys in statements.portions(list(created)):
             try:
                 statements.insert(work.cursor, [created[key] for key in keys])
@@ -235,8 +238,8 @@ class SqliteEngine:
 
     def _save(self, work: _Work, saves: list[operations.Save]) -> list[bool]:
         tasks = [save.task for save in saves]
-        unknown = statements.update(work.cursor, tasks, work.now)
-        work.photos.remove([task.id for task in tasks if task.finished and task.id not in unknown])
+        unknown = statements.update(work.cursor, tasks, work.now.service)
+        work.photos.remove([task.id for task in tasks if not task.has_photo and task.id not in unknown])
         return [task.id not in unknown for task in tasks]
 
     def _get(self, work: _Work, gets: list[operations.Get]) -> list[Task | None]:
@@ -270,7 +273,17 @@ class SqliteEngine:
         for expire in expiries:
             expired = statements.list_expired(work.cursor, expire.finished_by, expire.limit)
             statements.delete(work.cursor, [task.id for task in expired])
+            work.photos.remove([task.id for task in expired if task.has_photo])
             results.append(expired)
+        return results
+
+    def _delete_kept(self, work: _Work, asked: list[operations.DeleteKept]) -> list[list[Task]]:
+        results = []
+        for one in asked:
+            tasks = statements.list_kept_photos(work.cursor, one.now, one.keep, one.limit)
+            statements.update(work.cursor, [replace(task, kept_until=None) for task in tasks], work.now.service)
+            work.photos.remove([task.id for task in tasks])
+            results.append(tasks)
         return results
 
     def _expire_lost(self, work: _Work, expiries: list[operations.ExpireLost]) -> list[int]:
@@ -280,13 +293,13 @@ class SqliteEngine:
         return [self._sweep(work, list(sweep.task_ids)) for sweep in sweeps]
 
     def _sweep(self, work: _Work, task_ids: list[int]) -> SetAside:
-        finished = statements.are_finished(work.cursor, task_ids)
-        work.photos.remove([task_id for task_id in task_ids if finished.get(task_id)])
+        known = statements.have_photos(work.cursor, task_ids)
+        work.photos.remove([task_id for task_id, has in known.items() if not has])
         sizes = []
         for task_id in task_ids:
-            if task_id not in finished:
+            if task_id not in known:
                 try:
-                    sizes.append(self._spool.set_aside(task_id, work.now))
+                    sizes.append(self._spool.set_aside(task_id, work.now.service))
                 except FileNotFoundError:
                     continue
                 except OSError as error:

@@ -20,7 +20,7 @@ MAX_ROWS = 32
 _NAMES = (
     "id", "user", "name", "sha256", "size", "media_type", "state", "since", "due", "retry_id", "attempts", "trouble",
     "result", "error_code", "error_detail", "error_source", "finished", "failed_at", "blamed", "unknown_handle",
-    "uploads", "reuploads",
+    "uploads", "reuploads", "received", "kept_until",
 )  # fmt: skip
 _CHANGING = _NAMES.index("state")
 _COLUMNS = ", ".join(_NAMES)
@@ -32,8 +32,13 @@ _GET = f"SELECT {_COLUMNS} FROM task WHERE id IN {_THESE}"
 _UNFINISHED = f"SELECT {_COLUMNS} FROM task WHERE finished IS NULL AND (due, id) > (?, ?) ORDER BY due, id LIMIT ?"
 _EXPIRED = f"SELECT {_COLUMNS} FROM task WHERE finished IS NOT NULL AND kept_since <= ? ORDER BY kept_since LIMIT ?"
 _OLDEST = "SELECT min(since) FROM task INDEXED BY task_due WHERE finished IS NULL"
-# By id: the index of unfinished tasks would have to be read as a whole.
-_ARE_FINISHED = f"SELECT id, finished IS NOT NULL FROM task NOT INDEXED WHERE id IN {_THESE}"
+# Two limits, as the time for which photos are kept may have become shorter since.
+_KEPT_PHOTOS = (
+    f"SELECT {_COLUMNS} FROM task INDEXED BY task_photo_kept WHERE kept_until IS NOT NULL "
+    "AND (kept_until <= ? OR kept_since <= ?) ORDER BY kept_until LIMIT ?"
+)
+# By id: the indexes of tasks with photos would have to be read as a whole.
+_HAVE_PHOTOS = f"SELECT id, finished IS NULL OR kept_until IS NOT NULL FROM task NOT INDEXED WHERE id IN {_THESE}"
 
 
 # Writing.
@@ -118,10 +123,15 @@ def oldest_unfinished(cursor: sqlite3.Cursor) -> float | None:
     return since
 
 
-def are_finished(cursor: sqlite3.Cursor, task_ids: list[int]) -> dict[int, bool]:
-    """Return whether they are finished, of the ids whose task is there."""
-    rows = cursor.execute(_ARE_FINISHED, (json.dumps(task_ids),)).fetchall()
-    return {task_id: bool(finished) for task_id, finished in rows}
+def list_kept_photos(cursor: sqlite3.Cursor, now: float, keep: float, limit: int) -> list[Task]:
+    """Return tasks whose photo was kept until ``now`` (service time), or has been kept for ``keep`` seconds."""
+    return [_task(row) for row in cursor.execute(_KEPT_PHOTOS, (now, now - keep, limit)).fetchall()]
+
+
+def have_photos(cursor: sqlite3.Cursor, task_ids: list[int]) -> dict[int, bool]:
+    """Return whether they have a photo (Task.has_photo), of the ids whose task is there."""
+    rows = cursor.execute(_HAVE_PHOTOS, (json.dumps(task_ids),)).fetchall()
+    return {task_id: bool(has) for task_id, has in rows}
 
 
 def count(cursor: sqlite3.Cursor) -> TaskCounts:
@@ -131,8 +141,9 @@ def count(cursor: sqlite3.Cursor) -> TaskCounts:
         f"SELECT count(*), count(*) FILTER (WHERE state = '{State.UPLOAD}'), total(size) "
         "FROM task INDEXED BY task_due WHERE finished IS NULL"
     ).fetchone()
-    finished, ready = cursor.execute(
-        f"SELECT count(*), count(*) FILTER (WHERE state = '{State.READY}') "
+    finished, ready, kept_bytes = cursor.execute(
+        f"SELECT count(*), count(*) FILTER (WHERE state = '{State.READY}'), "
+        "(SELECT total(size) FROM task INDEXED BY task_photo_kept WHERE kept_until IS NOT NULL) "
         "FROM task INDEXED BY task_kept WHERE finished IS NOT NULL"
     ).fetchone()
     by_state = {
@@ -141,7 +152,7 @@ def count(cursor: sqlite3.Cursor) -> TaskCounts:
         State.READY.value: ready,
         State.FAILED.value: finished - ready,
     }
-    return TaskCounts(by_state, int(photo_bytes))
+    return TaskCounts(by_state, int(photo_bytes + kept_bytes))
 
 
 # Rows and values.
@@ -181,6 +192,8 @@ def _row(task: Task) -> tuple[Any, ...]:
         task.unknown_handle,
         task.uploads,
         task.reuploads,
+        task.received,
+        task.kept_until,
     )
 
 
@@ -188,7 +201,7 @@ def _task(row: Iterable[Any]) -> Task:
     (
         task_id, user, name, sha256, size, media_type, state, since, due,
         retry_id, attempts, last_error, result, code, detail, source, finished_at,
-        failed_at, blamed, unknown_handle, uploads, reuploads,
+        failed_at, blamed, unknown_handle, uploads, reuploads, received, kept_until,
     ) = row  # fmt: skip
     return Task(
         id=task_id,
@@ -209,4 +222,6 @@ def _task(row: Iterable[Any]) -> Task:
         unknown_handle=unknown_handle,
         uploads=uploads,
         reuploads=reuploads,
+        received=received,
+        kept_until=kept_until,
     )

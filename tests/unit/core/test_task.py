@@ -22,6 +22,8 @@ from merlind.core.outcome import (
     TransientError,
 )
 from merlind.core.task import (
+    HANDLE_ATTEMPTS,
+    MAX_REUPLOADS,
     UNKNOWN_HANDLE,
     Policy,
     Repeat,
@@ -29,6 +31,7 @@ from merlind.core.task import (
     Task,
     advance,
     fail,
+    keep_photo,
     miss_deadline,
     repeat_of,
     restart,
@@ -304,7 +307,40 @@ class EndTests(SynchronousTestCase):
             miss_deadline(make_task(attempts=9, last_error="x"), WALL),
             fail(make_task(failed_at=2.0, blamed=3, unknown_handle=1, uploads=7, reuploads=5), NO, WALL),
         ):
-            self.assertEqual(restart(before, 50.0), make_task(since=50.0, due=50.0))
+            for failed in (before, replace(before, kept_until=99.0)):
+                self.assertEqual(restart(failed, 50.0, WALL), make_task(since=50.0, due=50.0, received=WALL))
+
+    def test_photos_of_the_given_up_are_kept(self) -> None:
+        """What was given up keeps its photo for a while; what was rejected doesn't, nor what has none."""
+        for code, kept in (
+            ("gave_up", 70.0),
+            ("too_many_attempts", 70.0),
+            ("handle_expired", 70.0),
+            ("upstream_error", None),
+            ("upstream_422", None),
+            ("photo_lost", None),
+        ):
+            task = keep_photo(fail(make_task(), TaskError(code, "why"), WALL), 50.0, 20.0)
+            self.assertEqual((task.kept_until, task.has_photo), (kept, kept is not None), code)
+
+    def test_given_up_by_each_way(self) -> None:
+        """Each way in which a task is given up has one of those codes."""
+        expired = make_task(state=State.POLL, retry_id="a", unknown_handle=HANDLE_ATTEMPTS, reuploads=MAX_REUPLOADS)
+        failing = make_task(failed_at=1.0, blamed=99)
+        for task in (
+            miss_deadline(make_task(), WALL),
+            miss_deadline(make_task(), WALL, misconfigured="http 401"),
+            advance(expired, HandleExpired(), 5.0, WALL, POLICY),
+            advance(failing, TransientError("http 500"), 5.0, WALL, POLICY, last_success=2.0),
+        ):
+            self.assertTrue(keep_photo(task, 5.0, 1.0).has_photo, task.error)
+
+    def test_nothing_to_keep(self) -> None:
+        """No photo is kept of a task with a score, nor for no time at all; an unfinished task has its photo."""
+        ready = advance(make_task(), Scored(0.5), 5.0, WALL, POLICY)
+        for task in (keep_photo(ready, 5.0, 20.0), keep_photo(miss_deadline(make_task(), WALL), 5.0, 0.0)):
+            self.assertEqual((task.kept_until, task.has_photo), (None, False))
+        self.assertTrue(make_task().has_photo)
 
     def test_tasks_are_immutable(self) -> None:
         """A task can't be changed in place."""

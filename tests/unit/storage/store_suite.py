@@ -20,7 +20,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from merlind.core.interfaces import Accepted, SetAside, StoreBroken, StoreUnavailable, Submission, TaskCounts
 from merlind.core.outcome import Pending, Scored, Source, TaskError, TransientError
-from merlind.core.task import Photo, Policy, State, Task, advance, fail
+from merlind.core.task import Photo, Policy, State, Task, advance, fail, miss_deadline
 from merlind.storage.photos.spool import Spool
 from merlind.storage.photos.staging import SpooledPhoto
 from merlind.storage.store import Store
@@ -47,8 +47,14 @@ def failed(task: Task, wall: float = EPOCH) -> Task:
     return fail(task, REJECTION, wall)
 
 
+def given_up(task: Task, kept_until: float = 99.0) -> Task:
+    """The task, given up, with its photo kept."""
+    return replace(miss_deadline(task, EPOCH), kept_until=kept_until)
+
+
 class StoreHarness(SynchronousTestCase):
-    """A store over an engine that the hooks make, with a spool of its own; service time stands at ``time``."""
+    """A store over an engine that the hooks make, with a spool of its own; service time stands at ``time``, the wall
+    clock at ``wall``."""
 
     def setUp(self) -> None:
         self.folder = Path(self.mktemp()).absolute()
@@ -56,7 +62,7 @@ class StoreHarness(SynchronousTestCase):
         flush_nothing(self)
         self.spool = Spool(self.folder / "spool")
         self.spool.prepare()
-        self.time = 0.0
+        self.time = self.wall = 0.0
         self.ids: Callable[[], int] = itertools.count(1).__next__
         self.broken: list[str] = []
         self.store = self.make_store()
@@ -209,6 +215,41 @@ class AcceptSuite(StoreHarness):
         self.assertEqual(replace(stored, photo=accepted.task.photo), accepted.task)
         self.assertEqual(self.files(), ["1"])
 
+    def test_when_it_was_received(self) -> None:
+        """A task knows by the wall clock when it was submitted, for the first time or again."""
+        self.wall = EPOCH
+        task = self.accept()
+        self.wall = EPOCH + 5
+        self.assertEqual(self.accept(), task)
+        self.save(failed(task))
+        again = self.accept()
+        self.assertEqual((task.received, again.received), (EPOCH, EPOCH + 5))
+        self.assertEqual(self.stored(task.id), again)
+
+    def test_given_up_task_restarts(self) -> None:
+        """Sent again, a task that was given up has one photo, whatever has become of the one that was kept."""
+        for kept in (JPEG, b"damaged", None):
+            task = self.accept()
+            self.save(given_up(task))
+            path = Path(self.spool.path(task.id))
+            if kept is None:
+                path.unlink()
+            else:
+                path.write_bytes(kept)
+            accepted = self.result(self.begin_accepting())
+            self.assertEqual((accepted.task, accepted.starts), (task, True))
+            self.assertEqual((self.files(), self.content(task.id)), ([str(task.id)], JPEG))
+
+    def test_given_up_task_that_cannot_restart(self) -> None:
+        """If it can't be recorded that it was sent again, it stays as it was, and so does the photo that was kept."""
+        before = self.save(given_up(self.accept()))
+        with self.commits_fail():
+            accepting = self.begin_accepting()
+            self.settle()
+            self.failureResultOf(accepting, StoreUnavailable)
+        self.assertEqual((self.stored(before.id), self.files()), (before, [str(before.id)]))
+        self.assertEqual(self.content(before.id), JPEG)
+
     def test_equal_submissions_at_once(self) -> None:
         """Two equal ones in one transaction make one task with one photo, and only the first begins it."""
         self.hold()
@@ -271,9 +312,9 @@ class SaveSuite(StoreHarness):
             self.save(changed)
             self.assertEqual((self.stored(1), self.files()), (changed, ["1"]))
         lost = replace(failed(task), error=TaskError("photo_lost", "gone", Source.MERLIND))
-        for changed in (failed(task), lost, ready(task)):
+        for changed in (given_up(task), failed(task), lost, ready(task)):
             self.save(changed)
-            self.assertEqual((self.stored(1), self.files()), (changed, []))
+            self.assertEqual((self.stored(1), self.files()), (changed, ["1"] if changed == given_up(task) else []))
 
     def test_says_whether_the_task_is_there(self) -> None:
         """False for a task that was deleted, which stays so; each of a batch gets its own answer."""
@@ -326,6 +367,41 @@ class DeleteSuite(StoreHarness):
         self.assertEqual(self.result(self.store.delete(task.id, "me")), task)
         self.assertEqual((self.stored(task.id), self.files()), (None, []))
 
+    def test_kept_photo_goes_with_its_task(self) -> None:
+        """A photo that is kept though its task failed is deleted when that is erased, or expires."""
+        erased, expired = (self.save(given_up(task)) for task in self.accept_many(2))
+        self.assertEqual(self.files(), ["1", "2"])
+        self.assertEqual(self.result(self.store.delete(erased.id, "")), erased)
+        self.assertEqual(self.files(), ["2"])
+        self.assertEqual(self.result(self.store.expire(0.0, 9)), [expired])
+        self.assertEqual(self.files(), [])
+
+    def test_kept_photos_are_deleted_in_time(self) -> None:
+        """Each goes at its time, the first first, its task stays, and it is told what it was."""
+        tasks = self.accept_many(3)
+        kept = [self.save(given_up(task, kept_until=30.0 - task.id)) for task in tasks]
+        self.assertEqual(self.result(self.store.delete_kept(26.9, 1000.0, 9)), [])
+        self.assertEqual(self.result(self.store.delete_kept(29.0, 1000.0, 2)), [kept[2], kept[1]])
+        self.assertEqual(self.files(), ["1"])
+        self.assertEqual(self.stored(2), replace(kept[1], kept_until=None))
+        self.assertEqual(self.result(self.store.delete_kept(29.0, 1000.0, 2)), [kept[0]])
+        self.assertEqual((self.result(self.store.delete_kept(99.0, 1000.0, 2)), self.files()), ([], []))
+
+    def test_kept_for_a_shorter_time(self) -> None:
+        """Where photos are kept for a shorter time than when their task failed, that time counts."""
+        self.time = 10.0
+        task = self.save(given_up(self.accept(), kept_until=1000.0))
+        self.assertEqual(self.result(self.store.delete_kept(29.9, 20.0, 9)), [])
+        self.assertEqual(self.result(self.store.delete_kept(30.0, 20.0, 9)), [task])
+
+    def test_kept_photo_of_a_restarted_task(self) -> None:
+        """A task that is sent again in the batch that would delete its photo keeps it."""
+        self.save(given_up(self.accept()))
+        self.hold()
+        deleted, accepted = self.store.delete_kept(1000.0, 0.0, 9), self.begin_accepting()
+        self.assertEqual((self.result(deleted), self.result(accepted).starts), ([], True))
+        self.assertEqual(self.files(), ["1"])
+
     def test_several_at_once(self) -> None:
         """Of two that erase one task, the second finds none; those of other users find none either."""
         tasks = self.accept_many(2)
@@ -360,11 +436,12 @@ class DeleteSuite(StoreHarness):
         """Photos of finished tasks go, those of unknown ones are set aside and told, and those of the others stay."""
         finished = self.save(ready(self.accept(photo=b"a")))
         unfinished = self.accept(photo=b"b")
+        kept = self.save(given_up(self.accept(photo=b"c")))
         for task_id in (finished.id, 99):
             Path(self.spool.path(task_id)).write_bytes(b"stray")
         self.time = 7.0
-        swept = self.result(self.store.sweep_photos([finished.id, unfinished.id, 99, 100]))
-        self.assertEqual((swept, self.files()), (SetAside(1, 5), [str(unfinished.id)]))
+        swept = self.result(self.store.sweep_photos([finished.id, unfinished.id, kept.id, 99, 100]))
+        self.assertEqual((swept, self.files()), (SetAside(1, 5), [str(unfinished.id), str(kept.id)]))
         self.assertEqual((self.folder / "lost" / "99.7").read_bytes(), b"stray")
 
     def test_expire_lost(self) -> None:
@@ -409,12 +486,14 @@ class ReadSuite(StoreHarness):
             self.assertEqual(self.result(self.store.unfinished(after, limit)), page)
 
     def test_count(self) -> None:
-        """All states are counted, and the bytes of the photos of unfinished tasks."""
+        """All states are counted, and the bytes of the photos of unfinished tasks and of those given up."""
         self.assertEqual(self.counts(), TaskCounts({"upload": 0, "poll": 0, "ready": 0, "failed": 0}, 0))
         tasks = [self.accept(photo=b"x" * n) for n in range(1, 7)]
         for change, task in zip((ready, ready, failed, polled), tasks, strict=False):
             self.save(change(task))
         self.assertEqual(self.counts(), TaskCounts({"upload": 2, "poll": 1, "ready": 2, "failed": 1}, 4 + 5 + 6))
+        self.save(given_up(tasks[4]))
+        self.assertEqual(self.counts(), TaskCounts({"upload": 1, "poll": 1, "ready": 2, "failed": 2}, 4 + 5 + 6))
 
     def test_oldest(self) -> None:
         """The earliest start of all unfinished tasks, or None."""

@@ -24,7 +24,7 @@ class MismatchTests(SynchronousTestCase):
     def test_every_case(self) -> None:
         """What goes together, and what doesn't, for each thing that may be found."""
         paths = Path("/d/tasks.sqlite"), Path("/d/spool"), Path("/d/last-commit")
-        for marked, photos, uploads, wrong in (
+        for marked, photos, needed, wrong in (
             ("a", False, 0, None),
             ("a", True, 2, None),
             ("a", False, 2, None),  # each of the tasks fails and says so
@@ -37,9 +37,9 @@ class MismatchTests(SynchronousTestCase):
             (None, True, 2, None),
             (None, False, 2, "none of the photos that 2 tasks"),
         ):
-            found = mismatch(Pair("a", marked, photos, uploads), *paths)
+            found = mismatch(Pair("a", marked, photos, needed), *paths)
             if wrong is None:
-                self.assertIsNone(found, (marked, photos, uploads))
+                self.assertIsNone(found, (marked, photos, needed))
             else:
                 self.assertIn(wrong, str(found))
         for noted, wrong in ((None, None), (6.5, None), (7.0, None), (7.5, "lacks what was committed last")):
@@ -224,12 +224,20 @@ class PrepareTests(SynchronousTestCase):
         self.add_task()
         shutil.move(self.spool, self.folder / "elsewhere")
         line = self.refused()
-        self.assertIn(
-            f"{self.spool} has none of the photos that 1 tasks in {self.file} are to upload: is its disk", line
-        )
+        self.assertIn(f"{self.spool} has none of the photos that 1 tasks in {self.file} need: is its disk", line)
         self.spool.mkdir()
         self.refused()
         self.mark.write_text(first)
+        self.prepare()
+
+    def test_kept_photos_are_missed(self) -> None:
+        """The photo of a task that was given up belongs to its database, too, for as long as it is kept."""
+        self.prepare()
+        self.add_task()
+        self.execute("UPDATE task SET state = 'failed', error_code = 'gave_up', finished = 1, kept_until = 9")
+        shutil.move(self.spool, self.folder / "elsewhere")
+        self.assertIn("has none of the photos that 1 tasks", self.refused())
+        self.execute("UPDATE task SET kept_until = NULL")
         self.prepare()
 
     def test_from_before_there_were_ids(self) -> None:

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from merlind.core.interfaces import StoreBroken, StoreUnavailable
+from merlind.core.interfaces import Moment, StoreBroken, StoreUnavailable
 from merlind.core.task import State
 from merlind.storage import store as store_module
 from merlind.storage.sqlite.database import service_time
@@ -55,7 +55,7 @@ class SqliteHarness(store_suite.StoreHarness):
         last_commit = LastCommit(self.folder / "last-commit")
         self.addCleanup(last_commit.close)
         engine = SqliteEngine(self.pool, self.spool, OpenFiles(self.file), last_commit, lambda: self.ids())
-        return Store(engine, lambda: self.time, self.broken.append)
+        return Store(engine, lambda: Moment(self.time, self.wall), self.broken.append)
 
     def close(self, pool: Any) -> None:
         if pool.connections:

@@ -7,7 +7,7 @@ from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
-from merlind.core.interfaces import StoreBroken, StoreUnavailable, Submission, TaskStore
+from merlind.core.interfaces import Moment, StoreBroken, StoreUnavailable, Submission, TaskStore
 from merlind.storage import store as store_module
 from merlind.storage.engine import Engine
 from merlind.storage.operations import (
@@ -16,6 +16,7 @@ from merlind.storage.operations import (
     CheckFiles,
     Count,
     Delete,
+    DeleteKept,
     Expire,
     ExpireLost,
     Get,
@@ -35,12 +36,12 @@ class FakeEngine:
 
     def __init__(self) -> None:
         self.batches: list[Sequence[Operation]] = []
-        self.times: list[float] = []
+        self.times: list[Moment] = []
         self.checkpoints: list[Deferred[None]] = []
         self.compactions: list[Deferred[None]] = []
         self._running: Deferred[list[Any]] | None = None
 
-    def run(self, batch: Sequence[Operation], now: float) -> "Deferred[list[Any]]":
+    def run(self, batch: Sequence[Operation], now: Moment) -> "Deferred[list[Any]]":
         assert self._running is None, "the store has to wait for a batch before it runs the next one"
         self.batches.append(batch)
         self.times.append(now)
@@ -119,7 +120,7 @@ class StoreCase(SynchronousTestCase):
         engine: Engine = self.engine
         self.time = 5.0
         self.broken: list[str] = []
-        self.store = Store(engine, lambda: self.time, self.broken.append)
+        self.store = Store(engine, lambda: Moment(self.time, 0.0), self.broken.append)
         self.results: list[Any] = []
 
     def hold(self) -> None:
@@ -152,18 +153,19 @@ class OperationTests(StoreCase):
             (store.check(), Check()),
             (store.check_files(), CheckFiles()),
             (store.record_time(), RecordTime()),
+            (store.delete_kept(1.0, 2.0, 3), DeleteKept(1.0, 2.0, 3)),
         ]
         self.engine.finish_all()
         for d, operation in asked:
             self.assertEqual(self.successResultOf(d), operation)
 
     def test_time_of_a_batch(self) -> None:
-        """A batch is told the service time at which it begins."""
+        """A batch is told the time at which it begins."""
         self.hold()
         self.hold()
         self.time = 6.0
         self.engine.finish_all()
-        self.assertEqual(self.engine.times, [5.0, 6.0])
+        self.assertEqual(self.engine.times, [Moment(5.0, 0.0), Moment(6.0, 0.0)])
 
     def test_compact(self) -> None:
         """It is for the engine, and waits for nothing here."""

@@ -28,9 +28,9 @@ class RetentionCase(SynchronousTestCase):
         self.core.start()
         self.core.settle()
 
-    def make(self, seconds: float = 30 * DAY) -> Retention:
+    def make(self, seconds: float = 30 * DAY, keep_failed: float = DAY) -> Retention:
         core = self.core
-        self.retention = Retention(core.reactor, core.clock, core.store, core.spool, core.results, seconds)
+        self.retention = Retention(core.reactor, core.clock, core.store, core.spool, core.results, seconds, keep_failed)
         return self.retention
 
     def start(self, seconds: float = 30 * DAY, photos: Iterable[int] | None = ()) -> None:
@@ -205,7 +205,7 @@ class StopTests(RetentionCase):
         self.core.settle()
         self.assertEqual(sum(self.there(tasks)), 2)
         self.assertEqual(self.core.reactor.getDelayedCalls(), [])
-        self.assertEqual(self.core.watch.count("SELECT id, finished IS NOT NULL"), 1)
+        self.assertEqual(self.core.watch.count("SELECT id, finished IS NULL OR kept_until"), 1)
 
 
 class PhotoTests(RetentionCase):

@@ -153,10 +153,25 @@ class ReadTests(StatementCase):
         self.assertEqual(statements.list_expired(self.cursor, 30.0, 1), tasks[:1])
         self.assertIn("USING INDEX task_kept (kept_since<?)", self.plan())
 
-    def test_are_finished(self) -> None:
-        """Of these ids, those whose task is there, and whether it is finished; no other task is read."""
-        tasks = self.insert(3)
-        statements.update(self.cursor, [replace(tasks[1], state=State.READY, result=0.5, finished_at=1.0)], 0.0)
+    def test_kept_photos(self) -> None:
+        """Tasks whose photo was kept until then, or for so long, come by an index that has no other tasks."""
+        tasks = [
+            replace(task, state=State.FAILED, finished_at=EPOCH, kept_until=kept_until)
+            for task, kept_until in zip(self.insert(4), (30.0, 20.0, None, 10.0), strict=True)
+        ]
+        statements.update(self.cursor, tasks, 5.0)
         self.executed.clear()
-        self.assertEqual(statements.are_finished(self.cursor, [1, 2, 3, 999]), {1: False, 2: True, 3: False})
+        for now, keep, found in ((9.0, 100.0, []), (20.0, 100.0, [3, 1]), (9.0, 4.0, [3, 1, 0]), (9.0, 4.1, [])):
+            listed = statements.list_kept_photos(self.cursor, now, keep, 9)
+            self.assertEqual(listed, [tasks[n] for n in found], (now, keep))
+        self.assertEqual(statements.list_kept_photos(self.cursor, 99.0, 100.0, 1), [tasks[3]])
+        self.assertIn("SEARCH task USING INDEX task_photo_kept", self.plan())
+
+    def test_have_photos(self) -> None:
+        """Of these ids, those whose task is there, and whether its photo is kept; no other task is read."""
+        tasks = self.insert(4)
+        kept = replace(tasks[3], state=State.FAILED, finished_at=1.0, kept_until=9.0)
+        statements.update(self.cursor, [replace(tasks[1], state=State.READY, result=0.5, finished_at=1.0), kept], 0.0)
+        self.executed.clear()
+        self.assertEqual(statements.have_photos(self.cursor, [1, 2, 3, 4, 999]), {1: True, 2: False, 3: True, 4: True})
         self.assertIn("SEARCH task USING INTEGER PRIMARY KEY", self.plan())
