@@ -14,11 +14,13 @@ from merlind.admin.api import Admin
 from merlind.admin.entry import CONNECTION_LIMITS, AdminEntry
 from merlind.admin.gauges import Gauges
 from merlind.admin.health import Health
+from merlind.admin.pause import PauseRoutes
+from merlind.admin.routes import AdminRoutes
 from merlind.core.client_limit import ClientLimit
 from merlind.core.clients import ClientAddresses
 from merlind.core.limiter import Limiter
 from merlind.core.task import MAX_TASK_ID, Policy
-from merlind.daemon.clock import ServiceClock
+from merlind.daemon.clock import ServiceClock, TaskClock
 from merlind.daemon.datadir import DataDir
 from merlind.daemon.metrics import Metrics
 from merlind.settings import MAX_REFUSED_CONNECTIONS, Settings
@@ -32,6 +34,7 @@ from merlind.storage.store import Store
 from merlind.tasks.counts import LiveCounts
 from merlind.tasks.eraser import Eraser
 from merlind.tasks.intake import Intake, Limits
+from merlind.tasks.pauser import Pauser
 from merlind.tasks.queue import TaskQueue
 from merlind.tasks.results import Results
 from merlind.tasks.retention import Retention
@@ -67,6 +70,7 @@ class Parts:
     results: Results
     agent: KeepAliveAgent
     scheduler: Scheduler
+    pauser: Pauser
     intake: Intake
     retention: Retention
     watch: Watch
@@ -88,6 +92,7 @@ def build(
     ``on_broken`` is called with the reason when the disk fails. Raises OSError, DatabaseUnusable and AuthUnusable.
     """
     clock = ServiceClock(reactor, database.service_time(data_dir.database))
+    task_clock = TaskClock(clock, database.pause(data_dir.database))
     metrics = Metrics()
     jitter = random.SystemRandom().random
 
@@ -98,7 +103,7 @@ def build(
     files = OpenFiles(data_dir.database, [data_dir.lock])
     last_commit = LastCommit(data_dir.last_commit)
     engine = SqliteEngine(pool, photos, files, last_commit, partial(next, _random_task_ids()))
-    store = Store(engine, clock.moment, on_broken)
+    store = Store(engine, task_clock.moment, on_broken)
 
     # What becomes of a task.
     policy = Policy(settings.poll_interval, settings.give_up_after, jitter, settings.max_attempts, settings.keep_failed)
@@ -108,7 +113,8 @@ def build(
     agent = KeepAliveAgent(reactor, upstream_url)
     upstream = MerlinfaceClient(reactor, clock, agent, photos, metrics, settings.upstream_timeout)
     limiter = Limiter(settings.upstream_concurrency, jitter)
-    scheduler = Scheduler(reactor, clock, store, queue, upstream, policy, limiter, results.on_transition)
+    scheduler = Scheduler(reactor, task_clock, store, queue, upstream, policy, limiter, results.on_transition)
+    pauser = Pauser(reactor, task_clock, store, scheduler)
     limits = Limits(
         settings.max_pending, settings.min_free_bytes, settings.max_uploads, settings.max_upload_bytes,
         settings.max_uploads_per_client,
@@ -140,17 +146,18 @@ def build(
     site = EdgeSite(reactor, entry, connections, admission, AccessLog(metrics), metrics.refused)
 
     # The admin listener.
-    health = Health(clock, store, photos, counts, intake, queue, scheduler, settings)
-    gauges = Gauges(reactor, clock, store, counts, queue, results, intake, scheduler, site)
+    health = Health(task_clock, store, photos, counts, intake, queue, scheduler, pauser, settings)
+    gauges = Gauges(reactor, task_clock, store, counts, queue, results, intake, scheduler, site)
     gauges.define(metrics)
     admin = Admin(metrics, health.readiness, health.progress, gauges.refresh)
-    admin_entry = AdminEntry(admin.respond, settings.admin_host)
+    admin_routes = AdminRoutes(admin.respond, PauseRoutes(pauser).respond)
+    admin_entry = AdminEntry(admin_routes, settings.admin_host)
     nobody = Admission(ClientAddresses(()), ClientLimit(0))
     admin_site = EdgeSite(reactor, admin_entry, CONNECTION_LIMITS, nobody, _ignore, _ignore)
 
     return Parts(
-        clock, metrics, store, engine, counts, queue, results, agent, scheduler, intake, retention, watch, site,
-        health, admin_site,
+        clock, metrics, store, engine, counts, queue, results, agent, scheduler, pauser, intake, retention, watch,
+        site, health, admin_site,
     )  # fmt: skip
 
 

@@ -106,6 +106,7 @@ class MerlindService(Service):
             self._embedded.start()
         self.parts.store.count().addCallbacks(self.parts.counts.load, self._not_counted)
         self.parts.scheduler.start()
+        self.parts.pauser.start()
         self.parts.retention.start()
         self._heartbeat = Heartbeat(self._reactor, self.systemd, partial(self.parts.store.get, 0))
         self._heartbeat.start()
@@ -131,6 +132,7 @@ class MerlindService(Service):
         parts.intake.draining = True
         parts.retention.stop()
         parts.watch.stop()
+        parts.pauser.stop()
         await _stop_listening(self._public_ports)
         parts.results.release()
         clients = parts.site.drain().addTimeout(STOP_GRACE, self._reactor, onTimeoutCancel=_anyway)

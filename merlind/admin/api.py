@@ -1,4 +1,4 @@
-"""The admin listener: health and metrics for operators, on an address of its own."""
+"""The admin listener's routes of health and metrics, for operators, on an address of its own."""
 
 from collections.abc import Awaitable, Callable
 

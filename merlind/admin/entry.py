@@ -4,7 +4,9 @@ from collections.abc import Callable, Collection
 
 from twisted.internet.defer import Deferred
 
+from merlind.admin.parameters import ParametersBody
 from merlind.core.hosts import is_own_host
+from merlind.core.origin import is_foreign
 from merlind.core.users import ANONYMOUS
 from merlind.web.ignored_body import IgnoredBody
 from merlind.web.response import Response, problem
@@ -17,9 +19,14 @@ CONNECTION_LIMITS = ConnectionLimits(connections=16, refused=0, min_rate=1024, u
 _WRONG_HOST = problem(421, "wrong_host", "this host name is not one of the admin listener's: see --admin-host")
 
 
+_CROSS_SITE = problem(403, "cross_site", "a browser sent this from a page of another origin")
+
+
 class AdminEntry:
-    """Refuses requests for other hosts, and leaves all others to the router. ``hosts`` are the names besides those
-    that are always allowed, in lower case."""
+    """Refuses requests for other hosts, and those that a stranger's page makes a browser send to change something.
+
+    All others are left to ``route``. ``hosts`` are the names besides those that are always allowed, in lower case.
+    """
 
     def __init__(
         self, route: Callable[[HandledRequest], "Response | Deferred[Response]"], hosts: Collection[str]
@@ -36,14 +43,30 @@ class AdminEntry:
         return ANONYMOUS
 
     def open_body(self, head: Head, client: str) -> BodyReceiver | None:
-        """Ignore a short body. Raises HTTPError for a long one."""
+        """Read the short body of a POST, and ignore another one. Raises HTTPError for a long one."""
+        if head.method == b"POST":
+            return ParametersBody(head.length)
         return None if head.length == 0 else IgnoredBody(head.length)
 
     def respond(self, request: HandledRequest) -> "Response | Deferred[Response]":
-        """Route a request that is for this host (RFC 9110, section 15.5.20)."""
+        """Route a request that is for this host (RFC 9110, section 15.5.20), and that no stranger's page sent."""
         host = request.head.get(b"host")
-        return self._route(request) if host is None or is_own_host(host, self._hosts) else _WRONG_HOST
+        if host is not None and not is_own_host(host, self._hosts):
+            return _WRONG_HOST
+        return _CROSS_SITE if _changes_from_elsewhere(request.head) else self._route(request)
 
     def adapt(self, head: Head, response: Response) -> Response:
         """Return the response as it is."""
         return response
+
+
+def _changes_from_elsewhere(head: Head) -> bool:
+    """Whether a page of another origin sent what may change something: curl says nothing of a page, and passes."""
+    if head.method in (b"GET", b"HEAD", b"OPTIONS"):
+        return False
+    site, origin, host = (head.get(name) for name in (b"sec-fetch-site", b"origin", b"host"))
+    return is_foreign(_text(site), _text(origin), [] if host is None else [host.decode("latin-1")])
+
+
+def _text(value: bytes | None) -> str | None:
+    return None if value is None else value.decode("latin-1")

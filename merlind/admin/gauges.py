@@ -3,7 +3,7 @@
 from functools import partial
 from typing import Any
 
-from merlind.core.interfaces import ServiceTime, StoreBroken, StoreUnavailable, TaskStore
+from merlind.core.interfaces import StoreBroken, StoreUnavailable, TaskStore, TaskTime
 from merlind.core.limiter import LimiterState
 from merlind.core.task import Repeat, State
 from merlind.daemon.metrics import Metrics
@@ -21,7 +21,7 @@ class Gauges:
     def __init__(
         self,
         reactor: Any,
-        clock: ServiceTime,
+        clock: TaskTime,
         store: TaskStore,
         counts: LiveCounts,
         queue: TaskQueue,
@@ -74,7 +74,7 @@ class Gauges:
         for name, text, read in (
             (
                 "merlind_oldest_unfinished_seconds",
-                "Age of the oldest unfinished task, in seconds of service time.",
+                "Age of the oldest unfinished task, in seconds of service time without pauses.",
                 lambda: 0.0 if self._oldest is None else self._clock.now() - self._oldest,
             ),
             ("merlind_spool_bytes", "Size of the photos in the spool.", lambda: self._counts.photo_bytes),
@@ -84,6 +84,7 @@ class Gauges:
             ("merlind_upstream_in_flight", "Requests to the upstream in flight.", self._in_flight),
             ("merlind_upstream_limit", "Requests that the upstream may have at once.", lambda: self._limiter.limit),
             ("merlind_upstream_probe_seconds", "In an outage, seconds until the next probe.", self._until_probe),
+            ("merlind_paused", "Whether requests to the upstream are paused: 1 or 0.", self._paused),
             ("merlind_suspects", "Tasks in memory that keep failing while others succeed.", self._suspects),
             ("merlind_tasks_due", "Tasks that are due and wait for a free request.", lambda: self._queue.ready),
             ("merlind_timers", "Timers that are set.", lambda: len(self._reactor.getDelayedCalls())),
@@ -96,6 +97,9 @@ class Gauges:
     def _until_probe(self) -> float:
         outage = self._limiter.outage
         return 0.0 if outage is None else max(0.0, outage.probe_at - self._clock.now())
+
+    def _paused(self) -> float:
+        return float(self._clock.pause.paused)
 
     def _suspects(self) -> float:
         return self._queue.suspects

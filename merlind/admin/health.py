@@ -2,11 +2,12 @@
 
 from dataclasses import dataclass, field
 
-from merlind.core.interfaces import PhotoStore, ServiceTime, StoreBroken, StoreUnavailable, TaskStore
+from merlind.core.interfaces import PhotoStore, StoreBroken, StoreUnavailable, TaskStore, TaskTime
 from merlind.core.limiter import LimiterState
 from merlind.settings import Settings
 from merlind.tasks.counts import LiveCounts
 from merlind.tasks.intake import Intake
+from merlind.tasks.pauser import Pauser
 from merlind.tasks.queue import TaskQueue
 from merlind.tasks.scheduler import Scheduler
 
@@ -27,13 +28,14 @@ class Health:
 
     def __init__(
         self,
-        clock: ServiceTime,
+        clock: TaskTime,
         store: TaskStore,
         photos: PhotoStore,
         counts: LiveCounts,
         intake: Intake,
         queue: TaskQueue,
         scheduler: Scheduler,
+        pauser: Pauser,
         settings: Settings,
     ) -> None:
         self._clock = clock
@@ -44,6 +46,7 @@ class Health:
         self._queue = queue
         self._limiter = scheduler.limiter
         self._worker = scheduler.worker
+        self._pauser = pauser
         self._settings = settings
 
     async def readiness(self) -> list[str]:
@@ -70,6 +73,8 @@ class Health:
         """Return whether tasks get on, and what keeps them from it."""
         now, limiter = self._clock.now(), self._limiter
         found = Progress(self._misconfiguration())
+        if (pause := self._pauser.describe()) is not None:
+            found.reasons.append(pause)
         if limiter.outage is not None:
             lasted, probe = now - limiter.outage.since, max(0.0, limiter.outage.probe_at - now)
             found.reasons.append(

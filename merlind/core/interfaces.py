@@ -10,6 +10,7 @@ from typing import IO, Protocol
 from twisted.internet.defer import Deferred
 
 from merlind.core.outcome import Outcome
+from merlind.core.pause import Pause
 from merlind.core.task import Task
 
 DedupKey = tuple[bytes, str, str]
@@ -113,9 +114,10 @@ class SetAside:
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """One moment: the service time, and the wall clock's time in seconds since the epoch."""
+    """One moment: the service time, the task time, and the wall clock's time in seconds since the epoch."""
 
     service: float
+    tasks: float
     wall: float
 
 
@@ -125,8 +127,22 @@ class ServiceTime(Protocol):
     def now(self) -> float:
         """Return the service time, in seconds."""
 
+    @property
+    def wall(self) -> Callable[[], float]:
+        """Returns the wall clock's time, in seconds since the epoch."""
+
+
+class TaskTime(Protocol):
+    """The clock for tasks: task time, which is service time without the pauses."""
+
+    pause: Pause
+    """Whether it stands still."""
+
+    def now(self) -> float:
+        """Return the task time, in seconds."""
+
     def moment(self) -> Moment:
-        """Return what both clocks show."""
+        """Return what all clocks show."""
 
     @property
     def wall(self) -> Callable[[], float]:
@@ -168,7 +184,7 @@ class TaskStore(Protocol):
         """Count the tasks."""
 
     def oldest_unfinished(self) -> "Deferred[float | None]":
-        """Fire with the smallest ``since`` of all unfinished tasks, in seconds of service time, or None."""
+        """Fire with the smallest ``since`` of all unfinished tasks, in seconds of task time, or None."""
 
     def expire(self, finished_by: float, limit: int) -> "Deferred[list[Task]]":
         """Delete up to ``limit`` tasks that finished by a service time, the first ones first; fires with them."""
@@ -190,6 +206,9 @@ class TaskStore(Protocol):
 
     def check_files(self) -> "Deferred[None]":
         """Fail with StoreBroken if what is stored now would not be found by the next start."""
+
+    def save_pause(self, pause: Pause) -> "Deferred[None]":
+        """Record whether there is a pause, so that the next run goes on with it."""
 
     def record_time(self) -> "Deferred[None]":
         """Record the service time, so that the next run goes on from there."""

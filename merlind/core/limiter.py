@@ -70,7 +70,7 @@ class LimiterState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Outage:
-    """Nobody succeeds. Times are in seconds of service time.
+    """Nobody succeeds. Times are in seconds of task time.
 
     The next probe is at ``probe_at``. A newcomer may have it earlier, but not before ``newcomer_at``; ``newcomer`` says
     that it has.
@@ -87,7 +87,7 @@ class Limiter:
     """Decides from how the last requests ended how many may be in flight.
 
     The caller tells it when a request starts and ends, and what it ``learn``s from how it ended. Every time is in
-    seconds of service time. ``jitter`` returns a random number from 0 to 1.
+    seconds of task time. ``jitter`` returns a random number from 0 to 1.
     """
 
     def __init__(self, concurrency: int, jitter: Callable[[], float]) -> None:

@@ -66,8 +66,8 @@ class Task:
     """One name with one photo of one user, on its way to a score.
 
     ``since`` (when this run of attempts began), ``due`` and ``failed_at`` (when the last request failed, None if it
-    didn't) are seconds of service time, which counts only while merlind runs. ``received`` (when it was accepted, first
-    or again; 0 if that is unknown) and ``finished_at`` are wall-clock time, in seconds since the epoch.
+    didn't) are seconds of task time, which counts only while merlind runs and isn't paused. ``received`` (when it was
+    accepted, first or again; 0 if that is unknown) and ``finished_at`` are wall-clock time, in seconds since the epoch.
 
     ``kept_until`` is the service time until which the photo of a failed task is kept, so that it can be tried again;
     None if it isn't.
@@ -131,16 +131,16 @@ class Policy:
     keep_failed: float = 0.0
 
     def deadline(self, task: Task) -> float:
-        """The service time at which an unfinished task fails, in seconds."""
+        """The task time at which an unfinished task fails, in seconds."""
         return task.since + self.give_up_after
 
 
 def advance(
     task: Task, outcome: Outcome, now: float, wall: float, policy: Policy, last_success: float = -math.inf
 ) -> Task:
-    """Return the task after a request to the upstream that ended at ``now`` (service time) and ``wall`` (epoch).
+    """Return the task after a request to the upstream that ended at ``now`` (task time) and ``wall`` (epoch).
 
-    ``last_success`` is when a request of the same kind last succeeded, whichever task's it was (service time).
+    ``last_success`` is when a request of the same kind last succeeded, whichever task's it was (task time).
     """
     if task.state is State.UPLOAD and not (isinstance(outcome, TransientError) and not outcome.sent):
         task = replace(task, uploads=task.uploads + 1)
@@ -209,7 +209,7 @@ class Repeat(StrEnum):
 def repeat_of(before: Task, after: Task, started: float) -> Repeat | None:
     """Return why the request between two states of a task sent a photo again; None if it didn't.
 
-    ``started`` is when this run of merlind began (service time): whether an earlier one sent the photo is unknown, and
+    ``started`` is when this run of merlind began (task time): whether an earlier one sent the photo is unknown, and
     counts as if it had.
     """
     if after.uploads == before.uploads:
@@ -245,7 +245,7 @@ def keep_photo(task: Task, now: float, seconds: float) -> Task:
 
 
 def restart(task: Task, now: float, wall: float) -> Task:
-    """Return a failed task as it starts anew at ``now`` (service time) and ``wall`` (epoch)."""
+    """Return a failed task as it starts anew at ``now`` (task time) and ``wall`` (epoch)."""
     return replace(
         task, **_CALM, state=State.UPLOAD, since=now, due=now, received=wall, uploads=0, reuploads=0, error=None,
         finished_at=None, kept_until=None,

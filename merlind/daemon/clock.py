@@ -1,4 +1,4 @@
-"""The two times that merlind knows: the wall clock's, and service time, which no step of the wall clock can change."""
+"""The times that merlind knows: the wall clock's, and service and task time, which no step of that can change."""
 
 import time
 from collections.abc import Callable
@@ -6,13 +6,14 @@ from collections.abc import Callable
 from twisted.internet.base import ReactorBase
 from twisted.internet.interfaces import IReactorTime
 
-from merlind.core.interfaces import Moment
+from merlind.core.interfaces import Moment, ServiceTime
+from merlind.core.pause import Pause
 
 
 class ServiceClock:
     """Service time: the seconds that merlind has run, summed over all its runs.
 
-    ``start`` is where the last run ended, ``wall`` returns the wall clock's time. Due times and deadlines are in
+    ``start`` is where the last run ended, ``wall`` returns the wall clock's time. What is due, and what expires, is in
     service time: neither a step of the wall clock nor time spent switched off causes a storm of polls, a stall, or
     tasks that fail before their time.
     """
@@ -30,9 +31,27 @@ class ServiceClock:
             self._began = self._reactor.seconds()
         return self._start + self._reactor.seconds() - self._began
 
+
+class TaskClock:
+    """Task time: service time without the pauses. ``pause`` says whether it stands still, and for how long it did."""
+
+    def __init__(self, service: ServiceTime, pause: Pause) -> None:
+        self._service = service
+        self.pause = pause
+
+    def now(self) -> float:
+        """Return the task time, in seconds."""
+        return self.pause.task_time(self._service.now())
+
     def moment(self) -> Moment:
-        """Return the service time and the wall clock's time."""
-        return Moment(self.now(), self.wall())
+        """Return the service time, the task time and the wall clock's time."""
+        service = self._service.now()
+        return Moment(service, self.pause.task_time(service), self.wall())
+
+    @property
+    def wall(self) -> Callable[[], float]:
+        """Returns the wall clock's time, in seconds since the epoch."""
+        return self._service.wall
 
 
 def use_monotonic_time(reactor: object) -> None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from merlind.core.interfaces import Cursor, Submission
+from merlind.core.pause import Pause
 from merlind.core.task import Task
 
 # A task that just failed restarts if it is sent again in the same batch, so saves come before accepts.
@@ -128,6 +129,14 @@ class CheckFiles(Operation):
     """See that the files that are open are still those that the next start will find: None."""
 
     writes = False
+
+
+@dataclass(frozen=True, slots=True)
+class SavePause(Operation):
+    """Record whether there is a pause: None."""
+
+    writes = True
+    pause: Pause
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from merlind.core.interfaces import Accepted, Cursor, Moment, SetAside, StagedPhoto, StoreBroken, Submission, TaskCounts
+from merlind.core.pause import Pause
 from merlind.core.task import Task
 from merlind.storage import operations
 from merlind.storage.engine import Engine
@@ -110,6 +111,10 @@ class Store:
     def check_files(self) -> "Deferred[None]":
         """See that the files that are open are still those that the next start will find."""
         return self._ask(operations.CheckFiles())
+
+    def save_pause(self, pause: Pause) -> "Deferred[None]":
+        """Record whether there is a pause, so that the next run goes on with it."""
+        return self._ask(operations.SavePause(pause))
 
     def record_time(self) -> "Deferred[None]":
         """Record the service time, so that the next run goes on from there."""

@@ -110,7 +110,7 @@ class TaskQueue:
         return tasks[State.UPLOAD].size + tasks[State.POLL].size
 
     def next_time(self) -> float:
-        """Return the service time at which ``collect`` has something to do next: infinity if never."""
+        """Return the task time at which ``collect`` has something to do next: infinity if never."""
         first = self._due[0][0] if self._due else math.inf
         return min(first, self._first_deadline) if self.ready else first
 

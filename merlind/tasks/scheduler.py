@@ -7,7 +7,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
-from merlind.core.interfaces import ServiceTime, StoreBroken, StoreUnavailable, TaskStore, Upstream
+from merlind.core.interfaces import StoreBroken, StoreUnavailable, TaskStore, TaskTime, Upstream
 from merlind.core.limiter import Limiter
 from merlind.core.task import Policy, Task, miss_deadline
 from merlind.tasks.pauses import Pauses, run
@@ -32,7 +32,7 @@ class Scheduler:
     def __init__(
         self,
         reactor: IReactorTime,
-        clock: ServiceTime,
+        clock: TaskTime,
         store: TaskStore,
         queue: TaskQueue,
         upstream: Upstream,
@@ -77,6 +77,11 @@ class Scheduler:
             self.worker.cancel(task_id)
         self._look_again()
 
+    def pause_changed(self) -> None:
+        """Start no more attempts while there is a pause; requests in flight end. Else go on."""
+        self._cancel_timer()
+        self._look_again()
+
     # The timer.
 
     def _look_again(self) -> None:
@@ -85,7 +90,7 @@ class Scheduler:
         self._load()
 
     def _wake_at(self, when: float) -> None:
-        if not self._running or when >= self._timer_at:
+        if not self._running or self._clock.pause.paused or when >= self._timer_at:
             return
         self._cancel_timer()
         self._timer_at = when

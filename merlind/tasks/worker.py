@@ -7,7 +7,7 @@ from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
-from merlind.core.interfaces import PhotoMissing, ServiceTime, StoreBroken, StoreUnavailable, TaskStore, Upstream
+from merlind.core.interfaces import PhotoMissing, StoreBroken, StoreUnavailable, TaskStore, TaskTime, Upstream
 from merlind.core.limiter import Limiter
 from merlind.core.outcome import UNEXPECTED, Fault, HandleExpired, Outcome, Source, TaskError, TransientError
 from merlind.core.task import Policy, Repeat, Task, advance, fail, keep_photo, repeat_of
@@ -34,7 +34,7 @@ class Worker:
     def __init__(
         self,
         reactor: IReactorTime,
-        clock: ServiceTime,
+        clock: TaskTime,
         store: TaskStore,
         queue: TaskQueue,
         upstream: Upstream,
@@ -136,7 +136,7 @@ class Worker:
 
     async def finish(self, before: Task, after: Task) -> None:
         """Save a finished task, then notify. It counts as unfinished until the commit."""
-        after = keep_photo(after, self._clock.now(), self._policy.keep_failed)
+        after = keep_photo(after, self._clock.moment().service, self._policy.keep_failed)
         self._queue.hold(after)
         while self._queue.is_current(after):
             try:

@@ -32,12 +32,13 @@ class Router:
             for rule in app.url_map.iter_rules()
             for method in rule.methods or ()
         }
-        self._paths = {path for path, _ in self._endpoints}
+        self.paths = {path for path, _ in self._endpoints}
+        """The paths that there are."""
 
     def __call__(self, request: HandledRequest) -> "Response | Deferred[Response]":
         head = request.head
         endpoint = self._endpoints.get((head.path, head.method))
         if endpoint is None:
-            return self._not_allowed if head.path in self._paths else self._no_such_path
+            return self._not_allowed if head.path in self.paths else self._no_such_path
         response: Any = self._app.execute_endpoint(endpoint, cast(Any, request))
         return response.addErrback(self._on_error) if isinstance(response, Deferred) else response

@@ -24,7 +24,7 @@ from merlind.core.interfaces import PhotoMissing, Submission
 from merlind.core.limiter import Limiter
 from merlind.core.outcome import Outcome
 from merlind.core.task import Photo, Policy, State, Task
-from merlind.daemon.clock import ServiceClock
+from merlind.daemon.clock import ServiceClock, TaskClock
 from merlind.storage.photos.spool import Spool
 from merlind.storage.photos.staging import SpooledPhoto
 from merlind.storage.sqlite import database
@@ -35,6 +35,7 @@ from merlind.storage.store import Store
 from merlind.tasks.counts import LiveCounts
 from merlind.tasks.eraser import Eraser
 from merlind.tasks.intake import Intake, Limits
+from merlind.tasks.pauser import Pauser
 from merlind.tasks.queue import WINDOW, TaskQueue
 from merlind.tasks.results import Results
 from merlind.tasks.scheduler import Scheduler
@@ -294,6 +295,7 @@ class Core:
             self.reactor, database.service_time(file), wall=lambda: self.epoch + self.reactor.seconds()
         )
         self.clock.now()  # service time runs from the first call
+        self.task_clock = TaskClock(self.clock, database.pause(file))
         self.spool = Spool(self.path / "spool", self.sync_all)
         self.spool.prepare()
         self.watch = Watch()
@@ -305,7 +307,7 @@ class Core:
         last_commit = LastCommit(self.path / "last-commit")
         self.test.addCleanup(last_commit.close)
         self.engine = SqliteEngine(self.pool, self.spool, OpenFiles(file), last_commit, lambda: self.ids())
-        self.store = Store(self.engine, self.clock.moment, self.broken.append)
+        self.store = Store(self.engine, self.task_clock.moment, self.broken.append)
         self.upstream = FakeUpstream(self.reactor)
         self.limiter = Limiter(self.concurrency, self.policy.jitter)
         self.refused: list[tuple[str, str]] = []
@@ -316,7 +318,7 @@ class Core:
         )
         self.scheduler = Scheduler(
             self.reactor,
-            self.clock,
+            self.task_clock,
             self.store,
             self.queue,
             self.upstream,
@@ -325,6 +327,7 @@ class Core:
             self._on_transition,
         )
         self.worker = self.scheduler.worker
+        self.pauser = Pauser(self.reactor, self.task_clock, self.store, self.scheduler)
         self.intake = Intake(
             self.store, self.spool, self.counts, self.limits, self.results, self.scheduler, self._on_refused
         )
@@ -334,6 +337,7 @@ class Core:
         """Load the counts and begin with the unfinished tasks, as the service does."""
         self.store.count().addCallbacks(self.counts.load, lambda failure: None)
         self.scheduler.start()
+        self.pauser.start()
 
     def _on_refused(self, limit: str, by: str) -> None:
         self.refused.append((limit, by))

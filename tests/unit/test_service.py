@@ -218,8 +218,9 @@ class ServiceCase(SynchronousTestCase):
         client.leave()
         return reply
 
-    def ask_admin(self, path: str) -> Reply:
-        client = self.connect(self.parts.admin_site).send(message("GET", path))
+    def ask_admin(self, path: str, method: str = "GET") -> Reply:
+        client = self.connect(self.parts.admin_site).send(message(method, path))
+        self.turn()
         reply = client.reply()
         client.leave()
         return reply
@@ -747,6 +748,19 @@ class ProgressTests(ServiceCase):
             ("merlind_upstream_probe_seconds", 42),
         ):
             self.assertEqual(self.metric(name), value, name)
+
+    def test_paused(self) -> None:
+        """In a pause tasks don't get on, and it says so; photos are taken all the same. The next run is paused, too."""
+        self.assertEqual(self.ask_admin("/pause", "POST").json["paused"], True)
+        reason = "paused: no requests to the upstream until somebody resumes them (POST /resume)"
+        self.assertEqual((self.working(), self.metric("merlind_paused")), (([reason], []), 1))
+        self.assertEqual(self.ask_admin("/health/ready").code, 200)
+        self.stop()
+        self.run_for(STOP_GRACE + 1)
+        self.start()
+        self.assertEqual(self.working(), ([reason], []))
+        self.assertEqual(self.ask_admin("/resume", "POST").json["paused"], False)
+        self.assertEqual((self.working(), self.metric("merlind_paused")), (([], []), 0))
 
     def test_misconfigured(self) -> None:
         """Wrong settings keep tasks from getting on until the upstream answers well."""

@@ -3,6 +3,7 @@
 Blocks: everything here runs before the reactor does, or in the pool's thread.
 """
 
+import json
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
@@ -12,6 +13,7 @@ from typing import Any
 
 from twisted.enterprise.adbapi import ConnectionPool
 
+from merlind.core.pause import Pause
 from merlind.storage.sqlite import migrations
 from merlind.storage.sqlite.errors import DatabaseUnusable as DatabaseUnusable
 from merlind.storage.sqlite.migrations import APPLICATION_ID, SCHEMA
@@ -112,6 +114,15 @@ def open_pool(
 def service_time(path: Path) -> float:
     """Return the service time at the last commit, in seconds: the next run's begins there. Raises DatabaseUnusable."""
     return float(_first(path, "SELECT now FROM clock"))
+
+
+def pause(path: Path) -> Pause:
+    """Return the pause that the last run was in, if any. Raises DatabaseUnusable."""
+    text = _first(path, "SELECT coalesce((SELECT value FROM setting WHERE name = 'pause'), '{}')")
+    try:
+        return Pause(**json.loads(text))
+    except (ValueError, TypeError) as error:
+        raise DatabaseUnusable(f"{path} is damaged ({error})") from None
 
 
 def identity(path: Path) -> str:

@@ -49,6 +49,7 @@ class Kinds:
             operations.SweepPhotos: self._sweep_photos,
             operations.Check: self._check,
             operations.CheckFiles: self._check_files,
+            operations.SavePause: self._save_pause,
             operations.RecordTime: self._record_time,
         }
 
@@ -72,7 +73,7 @@ class Kinds:
                 task = created[key]
             else:
                 photo = replace(before.photo, media_type=submission.media_type)
-                task = restart(replace(before, photo=photo), work.now.service, work.now.wall)
+                task = restart(replace(before, photo=photo), work.now.tasks, work.now.wall)
                 restarted.append(task)
             tasks[key] = task  # for an equal one in the same batch
             work.photos.keep(submission.photo, task.id)
@@ -83,7 +84,7 @@ class Kinds:
     def _create(self, work: Work, keyed: list[tuple[DedupKey, Submission]]) -> dict[DedupKey, Task]:
         """Insert a task for each key, under an id that no other task has."""
         created: dict[DedupKey, Task] = {}
-        now = work.now.service
+        now = work.now.tasks
         for key, one in keyed:
             if key not in created:
                 photo = Photo(key[0], one.photo.size, one.media_type)
@@ -185,6 +186,10 @@ class Kinds:
     def _check_files(self, work: Work, checks: list[operations.CheckFiles]) -> list[None]:
         self._files.check()
         return [None] * len(checks)
+
+    def _save_pause(self, work: Work, saves: list[operations.SavePause]) -> list[None]:
+        statements.save_pause(work.cursor, saves[-1].pause)
+        return [None] * len(saves)
 
     def _record_time(self, work: Work, asked: list[operations.RecordTime]) -> list[None]:
         return [None] * len(asked)  # the end of the transaction does it

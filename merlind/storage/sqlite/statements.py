@@ -6,10 +6,12 @@ Many tasks go into one statement where they can: each execution gives up the int
 import json
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict
 from typing import Any, TypeVar
 
 from merlind.core.interfaces import Cursor, DedupKey, TaskCounts
 from merlind.core.outcome import Source, TaskError
+from merlind.core.pause import Pause
 from merlind.core.task import Photo, State, Task
 
 T = TypeVar("T")
@@ -82,6 +84,11 @@ def delete(cursor: sqlite3.Cursor, task_ids: list[int]) -> None:
 def record_time(cursor: sqlite3.Cursor, now: float) -> None:
     """Record the service time, in seconds."""
     cursor.execute("UPDATE clock SET now = ?", (now,))
+
+
+def save_pause(cursor: sqlite3.Cursor, pause: Pause) -> None:
+    """Record whether there is a pause."""
+    cursor.execute("INSERT OR REPLACE INTO setting VALUES ('pause', ?)", (json.dumps(asdict(pause)),))
 
 
 # Reading.

@@ -7,7 +7,9 @@ from twisted.internet.base import ReactorBase
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from merlind.daemon.clock import ServiceClock, use_monotonic_time
+from merlind.core.interfaces import Moment
+from merlind.core.pause import Pause, begin
+from merlind.daemon.clock import ServiceClock, TaskClock, use_monotonic_time
 
 
 class Quiet(ReactorBase):
@@ -31,6 +33,16 @@ class ServiceClockTests(SynchronousTestCase):
         self.assertEqual(clock.now(), 100.0)
         reactor.advance(2.5)
         self.assertEqual(clock.now(), 102.5)
+
+    def test_task_time(self) -> None:
+        """Task time is service time, until there is a pause; then it stands still, and service time goes on."""
+        reactor = Clock()
+        service = ServiceClock(reactor, start=100.0, wall=lambda: 1e9)
+        clock = TaskClock(service, Pause(total=30.0))
+        self.assertEqual((clock.now(), clock.moment()), (70.0, Moment(100.0, 70.0, 1e9)))
+        clock.pause = begin(clock.pause, service.now(), 1e9, None)
+        reactor.advance(5.0)
+        self.assertEqual((clock.now(), clock.moment(), clock.wall()), (70.0, Moment(105.0, 70.0, 1e9), 1e9))
 
     def test_runs_from_the_first_call(self) -> None:
         """Service time starts with the first call: until then the reactor may change its clock."""

@@ -55,7 +55,7 @@ class SqliteHarness(store_suite.StoreHarness):
         last_commit = LastCommit(self.folder / "last-commit")
         self.addCleanup(last_commit.close)
         engine = SqliteEngine(self.pool, self.spool, OpenFiles(self.file), last_commit, lambda: self.ids())
-        return Store(engine, lambda: Moment(self.time, self.wall), self.broken.append)
+        return Store(engine, lambda: Moment(self.time, self.time, self.wall), self.broken.append)
 
     def close(self, pool: Any) -> None:
         if pool.connections:

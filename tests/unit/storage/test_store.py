@@ -8,6 +8,7 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from merlind.core.interfaces import Moment, StoreBroken, StoreUnavailable, Submission, TaskStore
+from merlind.core.pause import Pause
 from merlind.storage import store as store_module
 from merlind.storage.engine import Engine
 from merlind.storage.operations import (
@@ -24,6 +25,7 @@ from merlind.storage.operations import (
     Operation,
     RecordTime,
     Save,
+    SavePause,
     SweepPhotos,
     Unfinished,
 )
@@ -120,7 +122,7 @@ class StoreCase(SynchronousTestCase):
         engine: Engine = self.engine
         self.time = 5.0
         self.broken: list[str] = []
-        self.store = Store(engine, lambda: Moment(self.time, 0.0), self.broken.append)
+        self.store = Store(engine, lambda: Moment(self.time, self.time, 0.0), self.broken.append)
         self.results: list[Any] = []
 
     def hold(self) -> None:
@@ -153,6 +155,7 @@ class OperationTests(StoreCase):
             (store.check(), Check()),
             (store.check_files(), CheckFiles()),
             (store.record_time(), RecordTime()),
+            (store.save_pause(Pause(1.0)), SavePause(Pause(1.0))),
             (store.delete_kept(1.0, 2.0, 3), DeleteKept(1.0, 2.0, 3)),
         ]
         self.engine.finish_all()
@@ -165,7 +168,7 @@ class OperationTests(StoreCase):
         self.hold()
         self.time = 6.0
         self.engine.finish_all()
-        self.assertEqual(self.engine.times, [Moment(5.0, 0.0), Moment(6.0, 0.0)])
+        self.assertEqual(self.engine.times, [Moment(5.0, 5.0, 0.0), Moment(6.0, 6.0, 0.0)])
 
     def test_compact(self) -> None:
         """It is for the engine, and waits for nothing here."""
