@@ -15,7 +15,9 @@ from merlind.admin.entry import CONNECTION_LIMITS, AdminEntry
 from merlind.admin.gauges import Gauges
 from merlind.admin.health import Health
 from merlind.admin.pause import PauseRoutes
+from merlind.admin.retry import RetryRoutes
 from merlind.admin.routes import AdminRoutes
+from merlind.admin.tasks import TaskRoutes
 from merlind.core.client_limit import ClientLimit
 from merlind.core.clients import ClientAddresses
 from merlind.core.limiter import Limiter
@@ -38,6 +40,7 @@ from merlind.tasks.pauser import Pauser
 from merlind.tasks.queue import TaskQueue
 from merlind.tasks.results import Results
 from merlind.tasks.retention import Retention
+from merlind.tasks.retrier import Retrier
 from merlind.tasks.scheduler import Scheduler
 from merlind.tasks.watch import Watch
 from merlind.upstream.agent import KeepAliveAgent
@@ -72,6 +75,7 @@ class Parts:
     scheduler: Scheduler
     pauser: Pauser
     intake: Intake
+    retrier: Retrier
     retention: Retention
     watch: Watch
     site: EdgeSite
@@ -121,6 +125,7 @@ def build(
     )  # fmt: skip
     intake = Intake(store, photos, counts, limits, results, scheduler, metrics.refused)
     eraser = Eraser(store, queue, results, scheduler)
+    retrier = Retrier(reactor, store, counts, results, scheduler, settings.max_pending)
     retention = Retention(reactor, clock, store, photos, results, settings.retention, settings.keep_failed)
     watch = Watch(reactor, store)
 
@@ -150,14 +155,19 @@ def build(
     gauges = Gauges(reactor, task_clock, store, counts, queue, results, intake, scheduler, site)
     gauges.define(metrics)
     admin = Admin(metrics, health.readiness, health.progress, gauges.refresh)
-    admin_routes = AdminRoutes(admin.respond, PauseRoutes(pauser).respond)
+    admin_routes = AdminRoutes(
+        admin.respond,
+        PauseRoutes(pauser).respond,
+        TaskRoutes(task_clock, store, queue).respond,
+        RetryRoutes(retrier).respond,
+    )
     admin_entry = AdminEntry(admin_routes, settings.admin_host)
     nobody = Admission(ClientAddresses(()), ClientLimit(0))
     admin_site = EdgeSite(reactor, admin_entry, CONNECTION_LIMITS, nobody, _ignore, _ignore)
 
     return Parts(
-        clock, metrics, store, engine, counts, queue, results, agent, scheduler, pauser, intake, retention, watch,
-        site, health, admin_site,
+        clock, metrics, store, engine, counts, queue, results, agent, scheduler, pauser, intake, retrier,
+        retention, watch, site, health, admin_site,
     )  # fmt: skip
 
 

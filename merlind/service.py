@@ -133,6 +133,7 @@ class MerlindService(Service):
         parts.retention.stop()
         parts.watch.stop()
         parts.pauser.stop()
+        parts.retrier.stop()
         await _stop_listening(self._public_ports)
         parts.results.release()
         clients = parts.site.drain().addTimeout(STOP_GRACE, self._reactor, onTimeoutCancel=_anyway)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 from urllib.parse import parse_qsl
 
+from merlind.core.listing import Position, read_position
 from merlind.core.task import MAX_TASK_ID
 from merlind.web.response import HTTPError, problem
 from merlind.web.server.interfaces import HandledRequest
@@ -167,6 +168,13 @@ def code(value: Any) -> str:
     if not isinstance(value, str) or not re.fullmatch("[a-z0-9_]{1,64}", value):
         raise ValueError
     return value
+
+
+def position(value: Any) -> Position:
+    """Read a cursor. Raises ValueError."""
+    if not isinstance(value, str):
+        raise ValueError
+    return read_position(value)
 
 
 def task_ids(value: Any) -> list[int]:

@@ -9,6 +9,7 @@ from typing import IO, Protocol
 
 from twisted.internet.defer import Deferred
 
+from merlind.core.listing import Position, TaskFilter
 from merlind.core.outcome import Outcome
 from merlind.core.pause import Pause
 from merlind.core.task import Task
@@ -185,6 +186,12 @@ class TaskStore(Protocol):
 
     def oldest_unfinished(self) -> "Deferred[float | None]":
         """Fire with the smallest ``since`` of all unfinished tasks, in seconds of task time, or None."""
+
+    def list_tasks(self, wanted: TaskFilter, after: Position, limit: int) -> "Deferred[list[Task]]":
+        """Fire with up to ``limit`` tasks that match, and come behind a position, in their order (listing.Position)."""
+
+    def retry(self, task_ids: Sequence[int]) -> "Deferred[list[tuple[Task, Task]]]":
+        """Start those tasks anew that can be retried (Task.retryable); fires with what each was, and is now."""
 
     def expire(self, finished_by: float, limit: int) -> "Deferred[list[Task]]":
         """Delete up to ``limit`` tasks that finished by a service time, the first ones first; fires with them."""

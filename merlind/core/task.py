@@ -110,6 +110,11 @@ class Task:
         return self.finished_at is None or self.kept_until is not None
 
     @property
+    def retryable(self) -> bool:
+        """Whether it can start anew without being sent again: it failed, and its photo is kept."""
+        return self.state is State.FAILED and self.kept_until is not None
+
+    @property
     def suspect(self) -> bool:
         """Whether it keeps failing while others succeed."""
         return self.blamed > 0

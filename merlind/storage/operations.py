@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from merlind.core.interfaces import Cursor, Submission
+from merlind.core.listing import Position, TaskFilter
 from merlind.core.pause import Pause
 from merlind.core.task import Task
 
@@ -80,6 +81,24 @@ class OldestUnfinished(Operation):
     """Find when the oldest unfinished task began: its ``since``, or None."""
 
     writes = False
+
+
+@dataclass(frozen=True, slots=True)
+class ListTasks(Operation):
+    """Page through the tasks that match, the newest first: a list of Task."""
+
+    writes = False
+    wanted: TaskFilter
+    after: Position
+    limit: int
+
+
+@dataclass(frozen=True, slots=True)
+class Retry(Operation):
+    """Start failed tasks anew whose photo is kept: a list of what each was, and is now."""
+
+    writes = True
+    task_ids: Sequence[int]
 
 
 @dataclass(frozen=True, slots=True)

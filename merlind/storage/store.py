@@ -12,6 +12,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from merlind.core.interfaces import Accepted, Cursor, Moment, SetAside, StagedPhoto, StoreBroken, Submission, TaskCounts
+from merlind.core.listing import Position, TaskFilter
 from merlind.core.pause import Pause
 from merlind.core.task import Task
 from merlind.storage import operations
@@ -87,6 +88,14 @@ class Store:
     def oldest_unfinished(self) -> "Deferred[float | None]":
         """Fire with the smallest ``since`` of all unfinished tasks, or None."""
         return self._ask(operations.OldestUnfinished())
+
+    def list_tasks(self, wanted: TaskFilter, after: Position, limit: int) -> "Deferred[list[Task]]":
+        """Fire with the next tasks that match, the newest first."""
+        return self._ask(operations.ListTasks(wanted, after, limit))
+
+    def retry(self, task_ids: Sequence[int]) -> "Deferred[list[tuple[Task, Task]]]":
+        """Start failed tasks anew whose photo is kept; fires with what each was, and is now."""
+        return self._ask(operations.Retry(task_ids))
 
     def expire(self, finished_by: float, limit: int) -> "Deferred[list[Task]]":
         """Delete the tasks that finished first; fires with what they were."""

@@ -12,7 +12,7 @@ from contextlib import closing
 from functools import partial
 from threading import Thread
 
-from tests.client import GONE_AWAY, Load, png, post
+from tests.client import GONE_AWAY, Load, png, post, request
 from tests.faults.support import ROUNDS, Strace, died_by, need, spread
 from tests.processes import Merlind, ProcessCase, until
 from tests.upstream import Upstream, UpstreamRequest
@@ -124,7 +124,7 @@ class KillTest(ProcessCase):
 
 
 class KeptPhotosTest(ProcessCase):
-    """Kills while tasks are given up, sent again, and the photos that were kept for that are deleted (D1)."""
+    """Kills while tasks are given up, sent again or retried, and the photos kept for that are deleted (D1)."""
 
     CALLS = ("rename", "unlink", "pwrite64", "fsync,fdatasync")
 
@@ -165,7 +165,7 @@ class KeptPhotosTest(ProcessCase):
         return b"\xff\xd8\xff\xe0 the photo of " + name.encode("ascii")
 
     def send_until_killed(self, merlind: Merlind, acknowledged: dict[str, int]) -> None:
-        """Send some of the same sixty, again and again: some start anew, and of others the photo's time is over."""
+        """Send some of the same sixty, again and again: some start anew, of others the photo's time is over."""
         while merlind.running:
             for name in map(str, random.sample(range(60), 6)):
                 try:
@@ -174,7 +174,13 @@ class KeptPhotosTest(ProcessCase):
                     break
                 self.assertEqual(reply.code, 202)
                 self.assertEqual(acknowledged.setdefault(name, reply.json()["task"]), reply.json()["task"])
-            time.sleep(0.1)
+            try:
+                request(
+                    merlind.admin, "POST", "/tasks/retry", b'{"state":"failed"}', {"Content-Type": "application/json"}
+                )
+            except GONE_AWAY:
+                continue
+            time.sleep(random.uniform(0.1, 2.0))
 
     def spooled(self, merlind: Merlind) -> set[int]:
         return {int(path.name) for path in merlind.spooled()}

@@ -13,7 +13,7 @@ from merlind.storage import operations
 from merlind.storage.operations import Operation
 from merlind.storage.photos.changes import PhotoChanges
 from merlind.storage.photos.spool import Spool
-from merlind.storage.sqlite import statements
+from merlind.storage.sqlite import listing, statements
 from merlind.storage.sqlite.files import OpenFiles
 
 
@@ -43,6 +43,8 @@ class Kinds:
             operations.Unfinished: self._unfinished,
             operations.Count: self._count,
             operations.OldestUnfinished: self._oldest_unfinished,
+            operations.ListTasks: self._list_tasks,
+            operations.Retry: self._retry,
             operations.Expire: self._expire,
             operations.DeleteKept: self._delete_kept,
             operations.ExpireLost: self._expire_lost,
@@ -139,6 +141,18 @@ class Kinds:
 
     def _oldest_unfinished(self, work: Work, asked: list[operations.OldestUnfinished]) -> list[Any]:
         return [statements.oldest_unfinished(work.cursor)] * len(asked)
+
+    def _list_tasks(self, work: Work, pages: list[operations.ListTasks]) -> list[list[Task]]:
+        return [listing.list_tasks(work.cursor, page.wanted, page.after, page.limit) for page in pages]
+
+    def _retry(self, work: Work, retries: list[operations.Retry]) -> list[list[tuple[Task, Task]]]:
+        results = []
+        for retry in retries:
+            found = statements.get(work.cursor, list(retry.task_ids)).values()
+            retried = [(task, restart(task, work.now.tasks, work.now.wall)) for task in found if task.retryable]
+            statements.update(work.cursor, [after for _, after in retried], work.now.service)
+            results.append(retried)
+        return results
 
     def _expire(self, work: Work, expiries: list[operations.Expire]) -> list[list[Task]]:
         results = []

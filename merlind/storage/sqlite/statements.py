@@ -25,18 +25,20 @@ _NAMES = (
     "uploads", "reuploads", "received", "kept_until",
 )  # fmt: skip
 _CHANGING = _NAMES.index("state")
-_COLUMNS = ", ".join(_NAMES)
+COLUMNS = ", ".join(_NAMES)
+"""What a SELECT has to name for ``task_of``."""
+
 _SETTINGS = ", ".join(f"{name} = new.column{number}" for number, name in enumerate(_NAMES[_CHANGING:], 2))
 _NEW_FINISHED = f"new.column{2 + _NAMES.index('finished') - _CHANGING}"
 _KEPT_SINCE = f"kept_since = CASE WHEN {_NEW_FINISHED} IS NOT NULL THEN coalesce(task.kept_since, ?) END"
 _THESE = "(SELECT value FROM json_each(?))"
-_GET = f"SELECT {_COLUMNS} FROM task WHERE id IN {_THESE}"
-_UNFINISHED = f"SELECT {_COLUMNS} FROM task WHERE finished IS NULL AND (due, id) > (?, ?) ORDER BY due, id LIMIT ?"
-_EXPIRED = f"SELECT {_COLUMNS} FROM task WHERE finished IS NOT NULL AND kept_since <= ? ORDER BY kept_since LIMIT ?"
+_GET = f"SELECT {COLUMNS} FROM task WHERE id IN {_THESE}"
+_UNFINISHED = f"SELECT {COLUMNS} FROM task WHERE finished IS NULL AND (due, id) > (?, ?) ORDER BY due, id LIMIT ?"
+_EXPIRED = f"SELECT {COLUMNS} FROM task WHERE finished IS NOT NULL AND kept_since <= ? ORDER BY kept_since LIMIT ?"
 _OLDEST = "SELECT min(since) FROM task INDEXED BY task_due WHERE finished IS NULL"
 # Two limits, as the time for which photos are kept may have become shorter since.
 _KEPT_PHOTOS = (
-    f"SELECT {_COLUMNS} FROM task INDEXED BY task_photo_kept WHERE kept_until IS NOT NULL "
+    f"SELECT {COLUMNS} FROM task INDEXED BY task_photo_kept WHERE kept_until IS NOT NULL "
     "AND (kept_until <= ? OR kept_since <= ?) ORDER BY kept_until LIMIT ?"
 )
 # By id: the indexes of tasks with photos would have to be read as a whole.
@@ -54,7 +56,7 @@ def portions(values: Sequence[T]) -> Iterator[Sequence[T]]:
 
 def insert(cursor: sqlite3.Cursor, tasks: Sequence[Task]) -> None:
     """Add up to MAX_ROWS tasks. Raises sqlite3.IntegrityError if an id is taken, and adds none then."""
-    cursor.execute(f"INSERT INTO task ({_COLUMNS}) {_values(len(tasks), len(_NAMES))}", _flat(map(_row, tasks)))
+    cursor.execute(f"INSERT INTO task ({COLUMNS}) {_values(len(tasks), len(_NAMES))}", _flat(map(_row, tasks)))
 
 
 def update(cursor: sqlite3.Cursor, tasks: Iterable[Task], now: float) -> set[int]:
@@ -99,11 +101,11 @@ def find(cursor: sqlite3.Cursor, keys: Sequence[DedupKey]) -> dict[DedupKey, Tas
     found: dict[DedupKey, Task] = {}
     for some in portions(keys):
         cursor.execute(
-            f"SELECT {_COLUMNS} FROM ({_values(len(some), 3)}) AS wanted CROSS JOIN task "
+            f"SELECT {COLUMNS} FROM ({_values(len(some), 3)}) AS wanted CROSS JOIN task "
             "ON (sha256, user, name) = (wanted.column1, wanted.column2, wanted.column3)",
             _flat(some),
         )
-        for task in map(_task, cursor.fetchall()):
+        for task in map(task_of, cursor.fetchall()):
             found[task.photo.sha256, task.user, task.name] = task
     return found
 
@@ -111,17 +113,17 @@ def find(cursor: sqlite3.Cursor, keys: Sequence[DedupKey]) -> dict[DedupKey, Tas
 def get(cursor: sqlite3.Cursor, task_ids: list[int]) -> dict[int, Task]:
     """Return the tasks that there are of these ids."""
     rows = cursor.execute(_GET, (json.dumps(task_ids),)).fetchall()
-    return {row[0]: _task(row) for row in rows}
+    return {row[0]: task_of(row) for row in rows}
 
 
 def list_unfinished(cursor: sqlite3.Cursor, after: Cursor, limit: int) -> list[Task]:
     """Return the next unfinished tasks behind a position, in order of (due, id)."""
-    return [_task(row) for row in cursor.execute(_UNFINISHED, (*after, limit)).fetchall()]
+    return [task_of(row) for row in cursor.execute(_UNFINISHED, (*after, limit)).fetchall()]
 
 
 def list_expired(cursor: sqlite3.Cursor, kept_since: float, limit: int) -> list[Task]:
     """Return the tasks that finished first, of those that finished by a service time."""
-    return [_task(row) for row in cursor.execute(_EXPIRED, (kept_since, limit)).fetchall()]
+    return [task_of(row) for row in cursor.execute(_EXPIRED, (kept_since, limit)).fetchall()]
 
 
 def oldest_unfinished(cursor: sqlite3.Cursor) -> float | None:
@@ -132,7 +134,7 @@ def oldest_unfinished(cursor: sqlite3.Cursor) -> float | None:
 
 def list_kept_photos(cursor: sqlite3.Cursor, now: float, keep: float, limit: int) -> list[Task]:
     """Return tasks whose photo was kept until ``now`` (service time), or has been kept for ``keep`` seconds."""
-    return [_task(row) for row in cursor.execute(_KEPT_PHOTOS, (now, now - keep, limit)).fetchall()]
+    return [task_of(row) for row in cursor.execute(_KEPT_PHOTOS, (now, now - keep, limit)).fetchall()]
 
 
 def have_photos(cursor: sqlite3.Cursor, task_ids: list[int]) -> dict[int, bool]:
@@ -204,7 +206,8 @@ def _row(task: Task) -> tuple[Any, ...]:
     )
 
 
-def _task(row: Iterable[Any]) -> Task:
+def task_of(row: Iterable[Any]) -> Task:
+    """Return the task of a row with COLUMNS."""
     (
         task_id, user, name, sha256, size, media_type, state, since, due,
         retry_id, attempts, last_error, result, code, detail, source, finished_at,

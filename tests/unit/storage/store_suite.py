@@ -19,6 +19,7 @@ from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from merlind.core.interfaces import Accepted, SetAside, StoreBroken, StoreUnavailable, Submission, TaskCounts
+from merlind.core.listing import NEWEST, Position, TaskFilter, position_of
 from merlind.core.outcome import Pending, Scored, Source, TaskError, TransientError
 from merlind.core.task import Photo, Policy, State, Task, advance, fail, miss_deadline
 from merlind.storage.photos.spool import Spool
@@ -455,6 +456,117 @@ class DeleteSuite(StoreHarness):
         self.assertEqual(os.listdir(self.folder / "lost"), ["93.3"])
 
 
+class RetrySuite(StoreHarness):
+    """Failed tasks are started anew by their numbers."""
+
+    def test_starts_anew(self) -> None:
+        """A task that was given up is like new, with the photo that was kept; what it was is told, too."""
+        before = self.save(given_up(replace(self.accept(), attempts=3, uploads=4, reuploads=1)))
+        self.time, self.wall = 9.0, EPOCH
+        ((was, now),) = self.result(self.store.retry([before.id]))
+        self.assertEqual((was, now), (before, make_task(1, since=9.0, due=9.0, received=EPOCH)))
+        self.assertEqual((self.stored(1), self.files(), self.content(1)), (now, ["1"], JPEG))
+        self.assertEqual(self.counts().by_state[State.UPLOAD], 1)
+
+    def test_those_that_can_be(self) -> None:
+        """Nothing happens to one that is unfinished, scored, rejected, without its photo, or unknown."""
+        tasks = self.accept_many(5)
+        states = [polled(tasks[0]), ready(tasks[1]), failed(tasks[2]), replace(given_up(tasks[3]), kept_until=None)]
+        for state in states:
+            self.save(state)
+        last = self.save(given_up(tasks[4]))
+        retried = self.result(self.store.retry([1, 2, 3, 4, 5, 5, 99]))
+        self.assertEqual([was for was, _ in retried], [last])
+        self.assertEqual([self.stored(task.id) for task in states], states)
+
+    def test_with_others_at_once(self) -> None:
+        """Retried, sent again, erased and deleted in one batch, a task starts once, and never without its photo."""
+        first, second, third, fourth = (self.save(given_up(task)).id for task in self.accept_many(4))
+        self.hold()
+        retried = [self.store.retry([first, second]), self.store.retry([first])]
+        accepted = self.begin_accepting("Anna", b"1")
+        self.store.delete(third, "")
+        late = self.store.retry([third])
+        self.store.delete_kept(1000.0, 0.0, 9)
+        too_late = self.store.retry([fourth])
+        self.assertTrue(self.result(accepted).starts)  # of the second task, before all others
+        ids = [[now.id for _, now in self.successResultOf(d)] for d in (*retried, late, too_late)]
+        self.assertEqual(ids, [[first], [], [], []])
+        self.assertEqual(self.files(), [str(first), str(second)])
+
+    def test_not_stored(self) -> None:
+        """If it can't be stored, all are what they were, with their photos."""
+        before = self.save(given_up(self.accept()))
+        with self.commits_fail():
+            retried = self.store.retry([before.id])
+            self.settle()
+            self.failureResultOf(retried, StoreUnavailable)
+        self.assertEqual((self.stored(before.id), self.files()), (before, [str(before.id)]))
+
+
+class ListSuite(StoreHarness):
+    """Operators list tasks."""
+
+    def fill(self) -> None:
+        """Make ``tasks``, in all states."""
+        self.tasks: list[Task] = []
+        changes = (polled, ready, failed, given_up, lambda task: task, given_up, ready)
+        for number, change in enumerate(changes):
+            self.wall = EPOCH + number // 2  # two at a time
+            self.tasks.append(self.save(change(self.accept(photo=b"%d" % number))))
+
+    def listed(self, after: Position = NEWEST, limit: int = 99, **wanted: Any) -> list[int]:
+        """The places in ``tasks`` of those that are listed."""
+        page: list[Task] = self.result(self.store.list_tasks(TaskFilter(**wanted), after, limit))
+        return [self.tasks.index(task) for task in page]
+
+    def test_newest_first(self) -> None:
+        """All tasks are listed, the newest first, and of those of one time the greatest number."""
+        self.fill()
+        self.assertEqual(self.listed(), [6, 5, 4, 3, 2, 1, 0])
+
+    def test_pages(self) -> None:
+        """A page goes on behind the last task of the one before."""
+        self.fill()
+        for wanted in ({}, {"state": State.FAILED}, {"code": "gave_up"}, {"state": State.READY}, {"since": EPOCH + 1}):
+            found: list[int] = []
+            position = NEWEST
+            while page := self.listed(position, 2, **wanted):
+                found += page
+                position = position_of(self.tasks[page[-1]])
+            self.assertEqual(found, self.listed(**wanted), wanted)
+
+    def test_filters(self) -> None:
+        """By state, by code, by when they were received, by whether they can be retried; and by all of them."""
+        self.fill()
+        cases: tuple[tuple[dict[str, Any], list[int]], ...] = (
+            ({"state": State.UPLOAD}, [4]),
+            ({"state": State.POLL}, [0]),
+            ({"state": State.READY}, [6, 1]),
+            ({"state": State.FAILED}, [5, 3, 2]),
+            ({"code": "gave_up"}, [5, 3]),
+            ({"code": "no_such"}, []),
+            ({"since": EPOCH + 2}, [6, 5, 4]),
+            ({"since": EPOCH + 2.5}, [6]),
+            ({"retryable": True}, [5, 3]),
+            ({"state": State.FAILED, "code": "upstream_422", "since": EPOCH + 1}, [2]),
+            ({"state": State.FAILED, "code": "upstream_422", "since": EPOCH + 2}, []),
+            ({"state": State.READY, "code": "gave_up"}, []),
+            ({"state": State.UPLOAD, "retryable": True}, []),
+        )
+        for wanted, found in cases:
+            self.assertEqual(self.listed(**wanted), found, wanted)
+
+    def test_unknown_time(self) -> None:
+        """Tasks of which it is unknown when they were received come last, and are of no time."""
+        self.fill()
+        self.wall = 0.0
+        self.tasks.append(self.accept(photo=b"old"))
+        self.assertEqual(self.listed()[-2:], [0, 7])
+        self.assertNotIn(7, self.listed(since=1.0))
+        self.assertEqual(self.listed(position_of(self.tasks[0])), [7])
+
+
 class ReadSuite(StoreHarness):
     """Tasks are found and counted."""
 
@@ -797,6 +909,15 @@ class BrokenSuite(StoreHarness):
 
 
 class StoreSuite(
-    AcceptSuite, SaveSuite, DeleteSuite, ReadSuite, UpkeepSuite, BatchSuite, UnavailableSuite, BrokenSuite
+    AcceptSuite,
+    SaveSuite,
+    DeleteSuite,
+    RetrySuite,
+    ListSuite,
+    ReadSuite,
+    UpkeepSuite,
+    BatchSuite,
+    UnavailableSuite,
+    BrokenSuite,
 ):
     """All of it."""

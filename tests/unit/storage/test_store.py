@@ -8,6 +8,7 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from merlind.core.interfaces import Moment, StoreBroken, StoreUnavailable, Submission, TaskStore
+from merlind.core.listing import NEWEST, TaskFilter
 from merlind.core.pause import Pause
 from merlind.storage import store as store_module
 from merlind.storage.engine import Engine
@@ -21,9 +22,11 @@ from merlind.storage.operations import (
     Expire,
     ExpireLost,
     Get,
+    ListTasks,
     OldestUnfinished,
     Operation,
     RecordTime,
+    Retry,
     Save,
     SavePause,
     SweepPhotos,
@@ -155,6 +158,8 @@ class OperationTests(StoreCase):
             (store.check(), Check()),
             (store.check_files(), CheckFiles()),
             (store.record_time(), RecordTime()),
+            (store.list_tasks(TaskFilter(), NEWEST, 3), ListTasks(TaskFilter(), NEWEST, 3)),
+            (store.retry([1, 2]), Retry([1, 2])),
             (store.save_pause(Pause(1.0)), SavePause(Pause(1.0))),
             (store.delete_kept(1.0, 2.0, 3), DeleteKept(1.0, 2.0, 3)),
         ]
