@@ -6,15 +6,13 @@ from klein import Klein
 from prometheus_client import CONTENT_TYPE_LATEST
 from twisted.python.failure import Failure
 
+from merlind.admin.errors import NO_SUCH_PATH, not_allowed
 from merlind.admin.health import Progress
 from merlind.daemon.metrics import Metrics
 from merlind.web.description import PLAIN_DESCRIPTION
-from merlind.web.response import Response, json_response, problem
+from merlind.web.response import Response, json_response
 from merlind.web.router import Router
 from merlind.web.server.interfaces import HandledRequest
-
-_NO_SUCH_PATH = problem(404, "not_found", "there is nothing here")
-_NOT_ALLOWED = problem(405, "method_not_allowed", "this method is not allowed here", (b"Allow", b"GET, HEAD"))
 
 
 class Admin:
@@ -37,7 +35,7 @@ class Admin:
         self._readiness = readiness
         self._progress = progress
         self._refresh = refresh
-        self.respond = Router(self.app, _as_it_is, _NOT_ALLOWED, _NO_SUCH_PATH)
+        self.respond = Router(self.app, _as_it_is, not_allowed(b"GET, HEAD"), NO_SUCH_PATH)
         """Returns the response to a request, or what fires with it."""
 
     @app.route("/health/live", methods=["GET"])  # type: ignore[type-var]

@@ -18,7 +18,6 @@ CONNECTION_LIMITS = ConnectionLimits(connections=16, refused=0, min_rate=1024, u
 
 _WRONG_HOST = problem(421, "wrong_host", "this host name is not one of the admin listener's: see --admin-host")
 
-
 _CROSS_SITE = problem(403, "cross_site", "a browser sent this from a page of another origin")
 
 

@@ -2,7 +2,7 @@
 
 from klein import Klein
 
-from merlind.admin.errors import refuse
+from merlind.admin.errors import NO_SUCH_PATH, not_allowed, refuse
 from merlind.admin.parameters import number, read_body, take
 from merlind.tasks.pauser import Pauser
 from merlind.web.response import Response, json_response
@@ -20,7 +20,7 @@ class PauseRoutes:
 
     def __init__(self, pauser: Pauser) -> None:
         self._pauser = pauser
-        self.respond = Router(self.app, b"POST", refuse)
+        self.respond = Router(self.app, refuse, not_allowed(b"POST"), NO_SUCH_PATH)
         """Returns the response to a request, or what fires with it."""
 
     @app.route("/pause", methods=["POST"])  # type: ignore[type-var]

@@ -2,7 +2,7 @@
 
 from klein import Klein
 
-from merlind.admin.errors import refuse
+from merlind.admin.errors import NO_SUCH_PATH, not_allowed, refuse
 from merlind.admin.parameters import code, number, read_body, take, task_ids, word
 from merlind.admin.tasks import A_CODE, A_TIME
 from merlind.core.listing import TaskFilter
@@ -24,7 +24,7 @@ class RetryRoutes:
 
     def __init__(self, retrier: Retrier) -> None:
         self._retrier = retrier
-        self.respond = Router(self.app, b"POST", refuse)
+        self.respond = Router(self.app, refuse, not_allowed(b"POST"), NO_SUCH_PATH)
         """Returns the response to a request, or what fires with it."""
 
     @app.route("/tasks/retry", methods=["POST"])  # type: ignore[type-var]

@@ -4,7 +4,7 @@ from typing import Any
 
 from klein import Klein
 
-from merlind.admin.errors import refuse
+from merlind.admin.errors import NO_SUCH_PATH, not_allowed, refuse
 from merlind.admin.parameters import code, number, position, read_query, take, whole_number, word
 from merlind.core.interfaces import Moment, TaskStore, TaskTime
 from merlind.core.listing import NEWEST, TaskFilter, position_of
@@ -33,7 +33,7 @@ class TaskRoutes:
         self._clock = clock
         self._store = store
         self._queue = queue
-        self.respond = Router(self.app, b"GET, HEAD", refuse)
+        self.respond = Router(self.app, refuse, not_allowed(b"GET, HEAD"), NO_SUCH_PATH)
         """Returns the response to a request, or what fires with it."""
 
     @app.route("/tasks", methods=["GET"])  # type: ignore[type-var]
