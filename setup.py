@@ -21,7 +21,8 @@ setup(
         "merlind": ["py.typed"],
         "merlind.merlinface.scorer": ["data/*", "data/LICENSES/*"],
         "merlind.storage.sqlite": ["schema/*.sql"],
-        "merlind.web": ["openapi.json", "page/*"],
+        "merlind.web": ["openapi.json"],
+        "merlind.web.page": ["*.css", "*.html", "*.js", "*.json"],
     },
     install_requires=[
         "argon2-cffi>=25.1",

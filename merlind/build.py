@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
+from urllib.parse import urlsplit
 
 from twisted.enterprise.adbapi import ConnectionPool
 
@@ -25,6 +26,7 @@ from merlind.core.task import MAX_TASK_ID, Policy
 from merlind.daemon.clock import ServiceClock, TaskClock
 from merlind.daemon.datadir import DataDir
 from merlind.daemon.metrics import Metrics
+from merlind.merlinface.choice import choose_scorer, face_installed
 from merlind.settings import MAX_REFUSED_CONNECTIONS, Settings
 from merlind.storage.photos.flush import trusted_syncfs
 from merlind.storage.photos.spool import Spool
@@ -54,6 +56,9 @@ from merlind.web.cors import Cors
 from merlind.web.cross_site import CrossSite
 from merlind.web.description import link_to_description
 from merlind.web.entry import Adapter, Check, EntryPoint
+from merlind.web.page.facts import URL, Facts
+from merlind.web.page.form_page import FormPage
+from merlind.web.page.plain import PlainPages
 from merlind.web.server.admission import Admission
 from merlind.web.server.interfaces import ConnectionLimits
 from merlind.web.server.site import EdgeSite
@@ -131,9 +136,10 @@ def build(
 
     # The public listener.
     status = StatusResponses(results, settings.poll_interval)
-    routes = Routes(reactor, intake, results, eraser, metrics, status)
+    facts = page_facts(settings)
+    routes = Routes(reactor, intake, results, eraser, metrics, status, FormPage(facts).respond)
     checks: list[Check] = [CrossSite(settings.cors_origins)]
-    adapters: list[Adapter] = [link_to_description]
+    adapters: list[Adapter] = [PlainPages(facts).adapt, link_to_description]
     if settings.client_rate is not None:
         rate = SubmissionRate(settings.client_rate, reactor.seconds, metrics.refused)
         checks.append(rate.check)
@@ -169,6 +175,14 @@ def build(
         clock, metrics, store, engine, counts, queue, results, agent, scheduler, pauser, intake, retrier,
         retention, watch, site, health, admin_site,
     )  # fmt: skip
+
+
+def page_facts(settings: Settings) -> Facts:
+    """Return what the pages say of this merlind. Raises ValueError if the scorer that is asked for isn't installed."""
+    own = choose_scorer(settings.embedded_scorer, face_installed()) if settings.embedded else None
+    host = None if own else urlsplit(settings.upstream).hostname
+    keep_failed = getattr(settings, "keep_failed", 86400.0)
+    return Facts(own or URL, host, settings.retention, keep_failed, settings.max_photo_bytes)
 
 
 def _ignore(*_args: object) -> None:

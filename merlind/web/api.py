@@ -1,13 +1,12 @@
 """The routes of the one entry point, ``/``, as docs/contract.md, "Public side", has them."""
 
 import re
-from importlib.resources import files
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 from klein import Klein
 from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
-from werkzeug.http import parse_accept_header
 
 from merlind.core.interfaces import Submission
 from merlind.core.task import Task
@@ -16,38 +15,26 @@ from merlind.tasks.eraser import Eraser
 from merlind.tasks.intake import Intake
 from merlind.tasks.refusals import ClientOverLimit
 from merlind.tasks.results import Results, Status
+from merlind.web.accept import language_in_query, prefers_html
 from merlind.web.description import description_for
 from merlind.web.entry import no_storage
+from merlind.web.erase_form import EraseForm
 from merlind.web.mistakes import METHOD_NOT_ALLOWED, NO_SUCH_PATH
+from merlind.web.page.links import link
+from merlind.web.page.texts import LANGUAGES
 from merlind.web.query import task_id_in
 from merlind.web.refusals import over_limit
 from merlind.web.response import ALLOW, HTTPError, Response, json_response
 from merlind.web.router import Router
+from merlind.web.server.head import Head
 from merlind.web.server.interfaces import HandledRequest
 from merlind.web.status import NOT_FOUND, StatusResponses
 from merlind.web.upload import PhotoForm
 
 T = TypeVar("T")
 
-MAX_ACCEPT = 1024
-"""The longest Accept that is looked at, in bytes: browsers send some 150, and a long one takes milliseconds."""
-
 MAX_WAIT = 60
 """The longest long poll, in seconds."""
-
-PAGE = Response(
-    200,
-    files("merlind.web").joinpath("page/index.html").read_bytes(),
-    b"text/html; charset=utf-8",
-    (
-        (b"Content-Security-Policy", b"default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; "
-         b"connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"),
-        # With no-referrer a browser would send its form, without JavaScript, as coming from nowhere.
-        (b"Referrer-Policy", b"same-origin"),
-        (b"Vary", b"Accept"),
-    ),
-)  # fmt: skip
-"""The page for people."""
 
 _OPTIONS = Response(204, headers=((b"Allow", ALLOW),))
 # RFC 7240, section 2, as far as it concerns the one preference that we know.
@@ -67,6 +54,7 @@ class Routes:
         eraser: Eraser,
         metrics: Metrics,
         status: StatusResponses,
+        form_page: Callable[[Head], Response],
     ) -> None:
         self._reactor = reactor
         self._intake = intake
@@ -74,6 +62,7 @@ class Routes:
         self._eraser = eraser
         self._metrics = metrics
         self._status = status
+        self._form_page = form_page
         self.respond = Router(self.app, _refuse, METHOD_NOT_ALLOWED, NO_SUCH_PATH)
         """Returns the response to a request, or what fires with it."""
 
@@ -81,7 +70,9 @@ class Routes:
     async def submit(self, request: HandledRequest) -> Response:
         """Accept a name and a photo: respond when the task is durable, or finished if the client waits for that."""
         form = request.receiver
-        assert isinstance(form, PhotoForm), "the entry point opens one for each POST here"
+        if isinstance(form, EraseForm):
+            return await self._erase_by_form(request, form.finish())
+        assert isinstance(form, PhotoForm), "the entry point opens one of the two for each POST here"
         name, photo, media_type = form.finish()
         request.receiver = None
         began = self._reactor.seconds()
@@ -97,6 +88,12 @@ class Routes:
                 wait = None  # RFC 7240, section 2: a preference may be ignored, and the task is accepted
         return _with_wait(self._received(task, status), wait)
 
+    async def _erase_by_form(self, request: HandledRequest, task_id: int) -> Response:
+        """Erase a task, and lead the browser back to its page, which says that it is gone."""
+        found = await self._eraser.erase(request.user, task_id)
+        location = link(language_in_query(request.head, LANGUAGES), task_id, erased=found).encode("ascii")
+        return Response(303, b"", b"text/html; charset=utf-8", ((b"Location", location),))
+
     def _received(self, task: Task, status: Status | None) -> Response:
         # Relative (RFC 9110, section 10.2.2), so that it is right below any path that a proxy serves merlind at.
         link = b"?task_id=%d" % task.id
@@ -111,8 +108,8 @@ class Routes:
         """Show how a task stands, once it is finished if the client waits for that; or the page for people."""
         if (described := description_for(request.head)) is not None:
             return described
-        if _wants_page(request):
-            return PAGE
+        if b"task_id" not in request.head.query and prefers_html(request.head):
+            return self._form_page(request.head)
         task_id = task_id_in(request.head.query)
         status = await self._status.find(request.user, task_id)
         wait = _preferred_wait(request)
@@ -168,17 +165,3 @@ def _preferred_wait(request: HandledRequest) -> int | None:
 def _with_wait(response: Response, wait: int | None) -> Response:
     """Add the header that says which wait was applied (RFC 7240, section 3)."""
     return response if wait is None else response.with_header(b"Preference-Applied", b"wait=%d" % wait)
-
-
-def _wants_page(request: HandledRequest) -> bool:
-    """Whether to send the page: the client asks for no task, and prefers text/html to JSON or likes both the same."""
-    if b"task_id" in request.head.query:
-        return False
-    field = request.head.get(b"accept") or b""
-    if len(field) > MAX_ACCEPT:
-        return False
-    accept = parse_accept_header(field.decode("latin-1"))
-    # Wildcards don't count: curl sends */*. Highest quality comes first, and should win.
-    quality = {media_type.partition(";")[0].lower(): q for media_type, q in reversed(accept)}
-    html = quality.get("text/html", 0)
-    return html > 0 and html >= quality.get("application/json", 0)

@@ -17,6 +17,7 @@ from merlind.core.users import ANONYMOUS
 from merlind.tasks.intake import Intake
 from merlind.tasks.refusals import ClientOverLimit, OverCapacity
 from merlind.web.auth.sign_in import SignIn, Verdict
+from merlind.web.erase_form import EraseForm, is_erase_form
 from merlind.web.ignored_body import TAKES_NO_BODY, IgnoredBody
 from merlind.web.mistakes import METHOD_NOT_ALLOWED, NO_SUCH_PATH
 from merlind.web.refusals import over_limit
@@ -83,7 +84,7 @@ class EntryPoint:
         for check in self._checks:
             check(head, client)
         if head.method == b"POST" and head.path == b"/":
-            return self._open_form(head, client)
+            return EraseForm(head.length) if is_erase_form(head) else self._open_form(head, client)
         return None if head.length == 0 else IgnoredBody(head.length, _refusal_of_body(head))
 
     def _open_form(self, head: Head, client: str) -> PhotoForm:

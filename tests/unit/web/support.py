@@ -28,6 +28,8 @@ from merlind.web.api import Routes
 from merlind.web.auth.sign_in import SignIn
 from merlind.web.cross_site import CrossSite
 from merlind.web.entry import Adapter, Check, EntryPoint
+from merlind.web.page.facts import Facts
+from merlind.web.page.form_page import FormPage
 from merlind.web.server.admission import Admission
 from merlind.web.server.interfaces import ConnectionLimits
 from merlind.web.server.site import EdgeSite
@@ -42,6 +44,11 @@ UNIX = "unix"
 
 LIMIT = 4096
 """The largest photo that the listener accepts, in bytes."""
+
+FACTS = Facts("url", "faces.example.org", 2592000.0, 86400.0, 10485760)
+"""What the pages say."""
+
+FORM_PAGE = FormPage(FACTS).respond
 
 checked = settings(max_examples=300, deadline=None, derandomize=True, database=None)
 """How hypothesis runs here: the same way each time."""
@@ -321,7 +328,9 @@ class EdgeCase(SynchronousTestCase):
         self.reactor = self.core.reactor
         self.metrics = Metrics()
         status = StatusResponses(self.core.results, 2.0)
-        self.routes = Routes(self.reactor, self.core.intake, self.core.results, self.core.eraser, self.metrics, status)
+        self.routes = Routes(
+            self.reactor, self.core.intake, self.core.results, self.core.eraser, self.metrics, status, FORM_PAGE
+        )
         entry = EntryPoint(
             self.core.intake,
             status,

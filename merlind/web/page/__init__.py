@@ -1,0 +1,1 @@
+"""What people get to see: the page with the form, and small pages for browsers without JavaScript."""
