@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from urllib.parse import parse_qsl
 
-from werkzeug.datastructures import LanguageAccept
 from werkzeug.http import parse_accept_header
 
 from merlind.web.server.head import Head
@@ -36,8 +35,14 @@ def language_in_query(head: Head, languages: Sequence[str]) -> str | None:
 
 def preferred_language(head: Head, languages: Sequence[str]) -> str:
     """Return the one of ``languages`` that the query asks for, else what Accept-Language likes best, else the first."""
-    accept = parse_accept_header(_field(head, b"accept-language"), LanguageAccept)
-    return language_in_query(head, languages) or accept.best_match(languages, languages[0])
+    if asked := language_in_query(head, languages):
+        return asked
+    # werkzeug's own choice takes "ru" in "en-GB, ru;q=0.5": there an exact match goes before a preferred one.
+    for tag, quality in parse_accept_header(_field(head, b"accept-language")):
+        language = tag.partition("-")[0].lower()
+        if quality > 0 and language in languages:
+            return language
+    return languages[0]
 
 
 def parameters(query: bytes) -> dict[str, str]:

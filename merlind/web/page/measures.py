@@ -23,10 +23,14 @@ def size(texts: Texts, count: int) -> str:
     if count < _MB:
         return texts.say("unit.kb", n=count // _KB)
     whole, tenths = divmod(count * 10 // _MB, 10)
-    return texts.say("unit.mb", n=f"{whole}{texts['decimal']}{tenths}" if tenths else whole)
+    return texts.say("unit.mb", n=decimal(texts, f"{whole}.{tenths}") if tenths else whole)
 
 
 def score(texts: Texts, result: float) -> str:
     """Return a score with two digits; one that isn't between 0 and 1 as it is: who knows what its digits mean."""
-    digits = f"{result:.2f}" if 0 <= result <= 1 else str(result)
+    return decimal(texts, f"{result:.2f}" if 0 <= result <= 1 else str(result))
+
+
+def decimal(texts: Texts, digits: str) -> str:
+    """Return a number with the language's decimal sign."""
     return digits.replace(".", texts.say("decimal"))

@@ -13,6 +13,7 @@ from typing import Any
 from twisted.web.template import Tag
 
 from merlind.web.accept import language_in_query, parameters, preferred_language, prefers_html
+from merlind.web.page import wording
 from merlind.web.page.facts import Facts
 from merlind.web.page.html_response import html_response
 from merlind.web.page.links import link
@@ -36,17 +37,26 @@ class _View:
     states: frozenset[str]
     text: str
     number: str = ""
+    odds: str = ""
     refresh: bool = False
 
     @classmethod
-    def of(cls, *states: str, text: str, number: str = "", refresh: bool = False) -> "_View":
-        return cls(frozenset(states), text, number, refresh)
+    def of(cls, *states: str, text: str, refresh: bool = False) -> "_View":
+        return cls(frozenset(states), text, refresh=refresh)
+
+    @classmethod
+    def of_score(cls, texts: Texts, scorer: str, result: float) -> "_View":
+        odds = wording.odds(texts, scorer, result)
+        shown = {"score": True, "gauge": 0 <= result <= 1, "odds": bool(odds)}
+        text = texts.say("score_is", score=score(texts, result))
+        return cls(frozenset(state for state in shown if shown[state]), text, str(result), odds)
 
 
 class PlainPages:
     """Makes the pages. Raises KeyError if one refers to a text that isn't there."""
 
     def __init__(self, facts: Facts) -> None:
+        self._scorer = facts.scorer
         self._texts = {language: facts.texts(language) for language in LANGUAGES}
         template = read_template("result.html")
         pages = {language: localized(template, self._texts[language], facts.scorer) for language in LANGUAGES}
@@ -79,13 +89,13 @@ class PlainPages:
     def _task(self, head: Head, response: Response) -> Response:
         texts = self._texts[preferred_language(head, LANGUAGES)]
         query = parameters(head.query)
-        view = _view_of_task(texts, json.loads(response.body), "erased" in query)
+        view = _view_of_task(texts, self._scorer, json.loads(response.body), "erased" in query)
         return self._made(head, response, texts, view, int(query.get("task_id", 0)))
 
     def _error(self, head: Head, response: Response) -> Response:
         texts = self._texts[preferred_language(head, LANGUAGES)]
         problem = json.loads(response.body)
-        return self._made(head, response, texts, _View.of("error", text=_error_text(texts, problem)))
+        return self._made(head, response, texts, _View.of("error", text=wording.request_error(texts, problem)))
 
     def _made(self, head: Head, response: Response, texts: Texts, view: _View, task_id: int | None = None) -> Response:
         language = language_in_query(head, LANGUAGES)
@@ -96,6 +106,7 @@ class PlainPages:
                 title=f"{view.text} · {title}" if view.number else title,
                 text=view.text,
                 number=view.number,
+                odds=view.odds,
                 task=str(task_id),
                 here=link(language, task_id),
                 back=link(language),
@@ -107,30 +118,15 @@ class PlainPages:
         return replace(page, headers=(*page.headers, *refresh, *response.headers))
 
 
-def _view_of_task(texts: Texts, task: Mapping[str, Any], erased: bool) -> _View:
+def _view_of_task(texts: Texts, scorer: str, task: Mapping[str, Any], erased: bool) -> _View:
     match task["status"]:
         case "wait":
             return _View.of("waiting", text=texts.say("plain.waiting", seconds=REFRESH), refresh=True)
         case "ready":
-            result = task["result"]
-            gauge = ("gauge",) if 0 <= result <= 1 else ()
-            text = texts.say("score_is", score=score(texts, result))
-            return _View.of("score", *gauge, text=text, number=str(result))
+            return _View.of_score(texts, scorer, task["result"])
         case "failed":
-            return _View.of("failed", text=_failure_text(texts, task["error"]))
+            return _View.of("failed", text=wording.failure(texts, task["error"]))
         case _ if erased:
             return _View.of("erased", text=texts.say("plain.erased"))
         case _:
             return _View.of("not_found", text=texts.say("error.not_found"))
-
-
-def _failure_text(texts: Texts, error: Mapping[str, str]) -> str:
-    """Return the text for a failed task; what the scoring service says for a code that has none of its own."""
-    key = f"failed.{error['code']}"
-    return texts.say(key if key in texts else "failed.upstream_error", detail=error["detail"])
-
-
-def _error_text(texts: Texts, problem: Mapping[str, str]) -> str:
-    """Return the text for an error: one for these pages, else the script's, else what the server says to programs."""
-    keys = (f"plain.{problem['code']}", f"error.{problem['code']}", "error.other")
-    return texts.say(next(key for key in keys if key in texts), detail=problem["detail"])

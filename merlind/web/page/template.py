@@ -73,10 +73,11 @@ def _copy(tag: Tag, attributes: Mapping[Any, Any], children: list[Any]) -> Tag:
 
 def to_html(tag: Tag, **slots: str) -> bytes:
     """Return a template as HTML, with its slots filled in and everything escaped."""
-    tag.fillSlots(**slots)
+    whole = tag.clone(deep=False)
+    whole.fillSlots(**slots)
     result: list[bytes] = []
     # It waits for nothing, so it fires at once.
-    flattenString(None, tag).addCallback(result.append).addErrback(lambda failure: failure.raiseException())
+    flattenString(None, whole).addCallback(result.append).addErrback(lambda failure: failure.raiseException())
     return b"<!doctype html>\n" + result[0]
 
 

@@ -1,7 +1,7 @@
 """The texts for people, in each language: one table, texts.json, for the page's script and for what the server writes.
 
-A text is a string with {placeholders}, or an object of such strings by plural form, which ``n`` chooses. In place of both
-languages, ``{"as": KEY}`` takes the texts of another key.
+A text is a string with {placeholders}, or an object of such strings by plural form, which ``n`` chooses. In place of
+both languages, ``{"as": KEY}`` takes the texts of another key.
 """
 
 import json

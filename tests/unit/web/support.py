@@ -30,6 +30,7 @@ from merlind.web.cross_site import CrossSite
 from merlind.web.entry import Adapter, Check, EntryPoint
 from merlind.web.page.facts import Facts
 from merlind.web.page.form_page import FormPage
+from merlind.web.page.plain import PlainPages
 from merlind.web.server.admission import Admission
 from merlind.web.server.interfaces import ConnectionLimits
 from merlind.web.server.site import EdgeSite
@@ -49,6 +50,7 @@ FACTS = Facts("url", "faces.example.org", 2592000.0, 86400.0, 10485760)
 """What the pages say."""
 
 FORM_PAGE = FormPage(FACTS).respond
+PLAIN_PAGES = PlainPages(FACTS).adapt
 
 checked = settings(max_examples=300, deadline=None, derandomize=True, database=None)
 """How hypothesis runs here: the same way each time."""
@@ -311,7 +313,7 @@ class EdgeCase(SynchronousTestCase):
     max_connections_per_client = 0
     max_pending_per_client = 0
     max_long_polls_per_client = 0
-    adapters: Sequence[Adapter] = ()
+    adapters: Sequence[Adapter] = (PLAIN_PAGES,)
     checks: Sequence[Check] = (CrossSite(()),)
 
     def sign_in(self) -> SignIn | None:
