@@ -1,4 +1,4 @@
-"""What a client prefers to get: HTML or JSON, and in which language (RFC 9110, section 12.5)."""
+"""What a client prefers to get: HTML or JSON, in which language, and how encoded (RFC 9110, section 12.5)."""
 
 from collections.abc import Sequence
 from urllib.parse import parse_qsl
@@ -25,6 +25,11 @@ def prefers_html(head: Head) -> bool:
     quality = {media_type.partition(";")[0].lower(): q for media_type, q in reversed(accept)}
     html = quality.get("text/html", 0)
     return html > 0 and html >= quality.get("application/json", 0)
+
+
+def accepts_gzip(head: Head) -> bool:
+    """Whether the client takes a response in gzip (RFC 9110, section 12.5.3)."""
+    return parse_accept_header(_field(head, b"accept-encoding"))["gzip"] > 0
 
 
 def language_in_query(head: Head, languages: Sequence[str]) -> str | None:

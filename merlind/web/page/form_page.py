@@ -1,9 +1,11 @@
 """The page with the form, where a browser begins: one response for each language, made when merlind starts."""
 
+import gzip
 import json
+from dataclasses import replace
 from typing import Any
 
-from merlind.web.accept import preferred_language
+from merlind.web.accept import accepts_gzip, preferred_language
 from merlind.web.page.facts import Facts
 from merlind.web.page.html_response import html_response
 from merlind.web.page.template import inline, localized, read_template, to_html
@@ -19,11 +21,13 @@ class FormPage:
     """The page. Raises KeyError if it refers to a text that isn't there."""
 
     def __init__(self, facts: Facts) -> None:
-        self._responses = {language: _assemble(facts, language) for language in LANGUAGES}
+        self._plain = {language: _assemble(facts, language) for language in LANGUAGES}
+        self._gzipped = {language: _gzipped(response) for language, response in self._plain.items()}
 
     def respond(self, head: Head) -> Response:
         """Return the page in the language of the request."""
-        return self._responses[preferred_language(head, LANGUAGES)]
+        responses = self._gzipped if accepts_gzip(head) else self._plain
+        return responses[preferred_language(head, LANGUAGES)]
 
 
 def _assemble(facts: Facts, language: str) -> Response:
@@ -33,7 +37,13 @@ def _assemble(facts: Facts, language: str) -> Response:
         "facts": _script_json(facts.for_script(language)),
     }
     html, policy = inline(to_html(localized(read_template("index.html"), texts, facts.scorer, blocks)))
-    return html_response(200, html, policy, language)
+    response = html_response(200, html, policy, language)
+    return response.with_header(b"Vary", b"Accept-Encoding")
+
+
+def _gzipped(response: Response) -> Response:
+    smaller = replace(response, body=gzip.compress(response.body, mtime=0))
+    return smaller.with_header(b"Content-Encoding", b"gzip")
 
 
 def _script_json(value: Any) -> str:

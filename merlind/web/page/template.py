@@ -17,7 +17,21 @@ _TEXT = "data-t"
 _IF = "data-if"
 
 # What a reference to a file looks like when it is flattened. Texts can't: their < is escaped.
-_REFERENCE = re.compile(rb'<link rel="stylesheet" href="([a-z_-]+\.css)" />|<script src="([a-z_-]+\.js)"></script>')
+_REFERENCES = re.compile(
+    rb'(?P<style><link rel="stylesheet" href="[a-z_-]+\.css" />)|(?:<script src="[a-z_-]+\.js"></script>\s*)+'
+)
+_FILE_NAME = re.compile(rb'"([a-z_-]+\.(?:css|js))"')
+
+_DIRECTIVES = (
+    "connect-src 'self'",
+    "img-src data: blob:",
+    "form-action 'self'",
+    "base-uri 'none'",
+    "frame-ancestors 'none'",
+    "require-trusted-types-for 'script'",
+    "trusted-types 'none'",
+)
+"""What the Content-Security-Policy says besides the hashes."""
 
 _END = re.compile(rb"</(?:script|style)|<!--", re.IGNORECASE)
 
@@ -82,36 +96,26 @@ def to_html(tag: Tag, **slots: str) -> bytes:
 
 
 def inline(html: bytes) -> tuple[bytes, str]:
-    """Put the style sheets and scripts that are referred to into the page itself.
+    """Put the style sheets and scripts that are referred to into the page itself; scripts in a row become one.
 
     Returns the page and the Content-Security-Policy that allows these, by their hashes, and nothing else.
     """
     hashes: dict[str, list[str]] = {"style-src": [], "script-src": []}
 
     def content(found: re.Match[bytes]) -> bytes:
-        style, script = found.groups()
-        text, text_hash = _read_with_hash((style or script).decode("ascii"))
-        hashes["style-src" if style else "script-src"].append(text_hash)
-        return b"<style>%b</style>" % text if style else b"<script>%b</script>" % text
+        text, text_hash = _read_joined(tuple(_FILE_NAME.findall(found[0])))
+        hashes["style-src" if found["style"] else "script-src"].append(text_hash)
+        return b"<style>%b</style>" % text if found["style"] else b"<script>%b</script>\n" % text
 
-    whole = _REFERENCE.sub(content, html)
+    whole = _REFERENCES.sub(content, html)
     directives = ["default-src 'none'"]
     directives += [f"{name} {' '.join(allowed)}" for name, allowed in hashes.items() if allowed]
-    directives += [
-        "connect-src 'self'",
-        "img-src data: blob:",
-        "form-action 'self'",
-        "base-uri 'none'",
-        "frame-ancestors 'none'",
-        "require-trusted-types-for 'script'",
-        "trusted-types 'none'",
-    ]
-    return whole, "; ".join(directives)
+    return whole, "; ".join([*directives, *_DIRECTIVES])
 
 
 @cache
-def _read_with_hash(name: str) -> tuple[bytes, str]:
-    """Read a style sheet or a script; returns it and its hash as a Content-Security-Policy has it."""
-    text = _SOURCE.joinpath(name).read_bytes()
-    assert not _END.search(text), f"{name} would end the element that it is in, or begin a comment"
+def _read_joined(names: tuple[bytes, ...]) -> tuple[bytes, str]:
+    """Read files as one; returns that and its hash as a Content-Security-Policy has it."""
+    text = b"\n".join(_SOURCE.joinpath(name.decode("ascii")).read_bytes() for name in names)
+    assert not _END.search(text), f"{names} would end the element that they are in, or begin a comment"
     return text, f"'sha256-{b64encode(sha256(text).digest()).decode('ascii')}'"

@@ -31,7 +31,8 @@ class FormPageTests(SynchronousTestCase):
         headers = dict(response.headers)
         self.assertEqual((response.code, response.content_type), (200, b"text/html; charset=utf-8"))
         self.assertEqual(headers[b"Content-Language"], b"ru")
-        self.assertEqual(headers[b"Vary"], b"Accept, Accept-Language")
+        varies = [value for name, value in response.headers if name == b"Vary"]
+        self.assertEqual(b", ".join(varies), b"Accept, Accept-Language, Accept-Encoding")
         self.assertEqual(headers[b"Referrer-Policy"], b"same-origin")
         self.assertNotIn(b"Set-Cookie", headers)
 
@@ -39,8 +40,25 @@ class FormPageTests(SynchronousTestCase):
         """All of it, headers too, is light, for each scorer and in each language."""
         for kind in ("url", "face", "stand-in"):
             for lang in ("en", "ru"):
-                sent = _respond(replace(FACTS, scorer=kind), f"/?lang={lang}").to_bytes()
-                self.assertLessEqual(len(gzip.compress(sent)), MAX_GZIPPED, (kind, lang))
+                response = _respond(replace(FACTS, scorer=kind), f"/?lang={lang}", Accept_Encoding="gzip")
+                self.assertLessEqual(len(response.to_bytes()), MAX_GZIPPED, (kind, lang))
+
+    def test_gzip(self) -> None:
+        """It comes in gzip to whoever takes that, and is the same."""
+        plain = _respond()
+        for encoding, expected in (
+            ("gzip", True),
+            ("gzip, deflate, br, zstd", True),
+            ("br;q=1.0, gzip;q=0.2", True),
+            ("*", True),
+            ("identity", False),
+            ("gzip;q=0", False),
+            ("br", False),
+            ("", False),
+        ):
+            response = _respond(Accept_Encoding=encoding)
+            self.assertEqual(dict(response.headers).get(b"Content-Encoding"), b"gzip" if expected else None, encoding)
+            self.assertEqual(gzip.decompress(response.body) if expected else response.body, plain.body)
 
     def test_policy(self) -> None:
         """The policy allows the page's own style and scripts, by hash, and nothing else."""

@@ -74,14 +74,24 @@ class TemplateTests(SynchronousTestCase):
         self.assertNotIn(b"<script", html)
         self.assertNotIn("script-src", policy)
         html, policy = inline(SCRIPT.encode("ascii"))
-        self.assertEqual(html, b"<script>" + files("merlind.web.page").joinpath("page.js").read_bytes() + b"</script>")
+        self.assertEqual(
+            html, b"<script>" + files("merlind.web.page").joinpath("page.js").read_bytes() + b"</script>\n"
+        )
         self.assertIn("script-src 'sha256-", policy)
+
+    def test_scripts_in_a_row(self) -> None:
+        """Scripts in a row become one, in order: their files are parts of one program."""
+        html, policy = inline(b'<script src="text.js"></script>\n' + SCRIPT.encode("ascii"))
+        source = files("merlind.web.page")
+        texts = [source.joinpath(name).read_bytes() for name in ("text.js", "page.js")]
+        self.assertEqual(html, b"<script>" + b"\n".join(texts) + b"</script>\n")
+        self.assertEqual(policy.count("sha256-"), 1)
 
     def test_end_of_script(self) -> None:
         """A script that would end its own element is never served."""
-        self.addCleanup(template._read_with_hash.cache_clear)
+        self.addCleanup(template._read_joined.cache_clear)
         for text in ("x = '</SCRIPT>'", "x = '<!-- <script'"):
-            template._read_with_hash.cache_clear()
+            template._read_joined.cache_clear()
             self.patch(template, "_SOURCE", _Files(text))
             self.assertRaises(AssertionError, inline, SCRIPT.encode("ascii"))
 
