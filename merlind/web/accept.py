@@ -20,7 +20,10 @@ def prefers_html(head: Head) -> bool:
 
     Wildcards don't count: curl sends ``*/*``, and programs that send it get JSON.
     """
-    accept = parse_accept_header(_field(head, b"accept"))
+    field = _field(head, b"accept")
+    if "html" not in field.lower():
+        return False  # nearly all programs, and parsing takes longer
+    accept = parse_accept_header(field)
     # Highest quality comes first, and should win.
     quality = {media_type.partition(";")[0].lower(): q for media_type, q in reversed(accept)}
     html = quality.get("text/html", 0)
