@@ -11,6 +11,7 @@ class Chooser {
   #list = document.getElementById("picked");
   #drop = document.getElementById("drop");
   #picks = [];
+  #tried = false;
   #turn = Promise.resolve();
 
   /** `submitted(picks, names)` gets what is to be tried; a pick is {file, ready, prepared}. */
@@ -68,6 +69,9 @@ class Chooser {
 
   add(files) {
     this.#showError(this.#photo, "");
+    // Photos that were sent stay for further names, but make room for others.
+    if (this.#tried && files.length > 0) this.#picks = [];
+    this.#tried = false;
     for (const file of files) {
       const pick = { file, prepared: null };
       this.#picks.push(pick);
@@ -128,8 +132,12 @@ class Chooser {
     this.#showError(this.#photo, noPhoto);
     this.#showError(this.#name, nameError(names) || tooMany);
     const first = this.#form.querySelector("[aria-invalid=true]");
-    if (first) first.focus();
-    else this.submitted([...this.#picks], names);
+    if (first) {
+      first.focus();
+      return;
+    }
+    this.#tried = true;
+    this.submitted([...this.#picks], names);
   }
 
   #showError(input, message) {

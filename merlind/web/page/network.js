@@ -34,6 +34,7 @@ const network = {
     });
   },
 
+  /** Tell the listeners; `anew`: of a reason to start requests anew, which ends all pauses, too. */
   tell(anew) {
     for (const listener of this.listeners) listener(anew);
     if (anew) for (const wake of [...this.sleepers]) wake();
@@ -46,6 +47,7 @@ addEventListener("offline", () => {
 });
 addEventListener("online", () => {
   network.online = true;
+  network.unreachable = false;
   network.tell(true);
 });
 document.addEventListener("visibilitychange", () => {

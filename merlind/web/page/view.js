@@ -54,6 +54,7 @@ class View {
         place(subject.querySelector("ul"), ofPhoto.map((entry) => this.#row(entry)));
         return subject;
       });
+      this.#putScale(photos.flat(), over);
       place(section.querySelector(".subjects"), subjects);
       return section;
     });
@@ -62,6 +63,7 @@ class View {
     for (const key of this.#nodes.keys()) if (!used.has(key)) this.#nodes.delete(key);
     for (const entry of this.#rows.keys()) if (!entries.includes(entry)) this.#rows.delete(entry);
     document.getElementById("none").hidden = entries.length > 0;
+    document.getElementById("about").hidden = entries.length === 0 || FACTS.scorer.kind === "stand-in"; // said above
     document.getElementById("forget-all").hidden = entries.length === 0;
     for (const entry of entries) this.update(entry);
     this.#slide(before);
@@ -92,6 +94,12 @@ class View {
   #row(entry) {
     if (!this.#rows.has(entry)) this.#rows.set(entry, makeRow(entry, this.forget, this.again));
     return this.#rows.get(entry);
+  }
+
+  /** Write the scale below the last gauge: of those with a score, once nothing changes any more. */
+  #putScale(entries, over) {
+    const last = over ? entries.findLast((entry) => entry.state === "done") : entries.at(-1);
+    for (const entry of entries) this.#rows.get(entry).classList.toggle("scaled", entry === last);
   }
 
   #showNetwork() {
