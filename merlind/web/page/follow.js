@@ -22,6 +22,12 @@ class Follower {
     this.#next();
   }
 
+  /** Stop to ask for an entry, which is not waiting any more. */
+  leave(entry) {
+    const poll = this.#open.get(entry);
+    if (poll) dropPoll(poll);
+  }
+
   #next() {
     while (this.#open.size < MOST_OPEN && this.#queue.length > 0) {
       const entry = this.#queue.shift();
@@ -30,7 +36,7 @@ class Follower {
   }
 
   async #ask(entry) {
-    const poll = { controller: new AbortController(), since: Date.now(), restarted: false };
+    const poll = { controller: new AbortController(), since: Date.now(), dropped: false };
     this.#open.set(entry, poll);
     const pause = await this.#poll(entry, poll);
     this.#open.delete(entry);
@@ -48,6 +54,7 @@ class Follower {
       const response = await fetch(`?task_id=${entry.task}`, {
         headers: { Accept: "application/json", Prefer: `wait=${wait}` },
         signal: poll.controller.signal,
+        cache: "no-store", // else a browser sends requests for the same URL one after another
       });
       const reply = {
         status: response.status,
@@ -58,7 +65,7 @@ class Follower {
       network.reached(true);
       return this.#apply(entry, reply);
     } catch {
-      if (poll.restarted) return 0;
+      if (poll.dropped) return 0;
       network.reached(false);
       return backOff(entry.failures++);
     } finally {
@@ -96,8 +103,13 @@ class Follower {
   #restart() {
     for (const poll of this.#open.values()) {
       if (Date.now() - poll.since < STALE * 1000) continue;
-      poll.restarted = true;
-      poll.controller.abort();
+      dropPoll(poll);
     }
   }
+}
+
+/** End a request by the page's own will: nothing went wrong. */
+function dropPoll(poll) {
+  poll.dropped = true;
+  poll.controller.abort();
 }

@@ -146,7 +146,11 @@ class Eraser {
   /** Ask for it once; return null if the task is gone, or else how long to wait, in seconds. */
   async #erase(task, failures) {
     try {
-      const response = await fetch(`?task_id=${task}`, { method: "DELETE", headers: { Accept: "application/json" } });
+      const response = await fetch(`?task_id=${task}`, {
+        method: "DELETE",
+        headers: { Accept: "application/json" },
+        cache: "no-store",
+      });
       const body = ours(await response.text());
       network.reached(true);
       if (response.status === 204 || (response.status === 404 && body?.status === "not_found")) return null;

@@ -90,6 +90,7 @@ function forget(entry) {
   entry.forgotten = true;
   entry.state = "forgetting";
   entry.cancel?.();
+  follower.leave(entry);
   if (entry.task) {
     deviceHistory.saveErasure(entry.task);
     view.update(entry);
@@ -151,6 +152,7 @@ function heardFromAnotherPage({ key, newValue }) {
     if (known) {
       known.forgotten = true;
       known.state = "forgetting";
+      follower.leave(known);
       drop(known);
     }
   } else if (!known) {
