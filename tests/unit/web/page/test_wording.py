@@ -60,7 +60,9 @@ class FailureTests(SynchronousTestCase):
 
     def test_all_codes(self) -> None:
         """Each code of a failed task that docs/contract.md knows has a text."""
-        section = CONTRACT.read_text("utf-8").partition("| `error.code` | meaning |")[2].partition("\n\n")[0]
+        section = (
+            CONTRACT.read_text("utf-8").partition("| `error.code` | `error.source` | meaning |")[2].partition("\n\n")[0]
+        )
         codes = re.findall(r"`([a-z_0-9]+)`", "\n".join(line.split("|")[1] for line in section.splitlines() if line))
         self.assertGreater(len(codes), 5)
         for language in LANGUAGES:
@@ -80,8 +82,9 @@ class RequestErrorTests(SynchronousTestCase):
     def test_codes_of_the_form(self) -> None:
         """What may go wrong with a form that was filled in has a text."""
         codes = (
-            "bad_name", "full", "internal_error", "missing_field", "name_too_large", "not_an_image", "storage",
-            "too_large", "too_many_connections", "too_many_tasks", "too_many_uploads", "too_slow",
+            "bad_name", "cross_site", "forbidden", "full", "internal_error", "missing_field", "name_too_large",
+            "not_an_image", "sign_in", "storage", "too_large", "too_many_connections", "too_many_requests",
+            "too_many_sign_ins", "too_many_tasks", "too_many_uploads", "too_slow", "unauthorized",
         )  # fmt: skip
         known = set(re.findall(r"\| `([a-z_]+)` \|", CONTRACT.read_text("utf-8")))
         self.assertEqual(set(codes) - known, set())
