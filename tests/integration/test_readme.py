@@ -1,4 +1,4 @@
-"""The README's first command and first session do what it says. The session is run by curl, and skipped without it."""
+"""The README's first command and first minute do what it says. The minute is run by curl, and skipped without it."""
 
 import json
 import re
@@ -14,15 +14,15 @@ from merlind.merlinface.choice import EXTRA, face_installed
 from tests.processes import ProcessCase, until
 
 ROOT = Path(__file__).parents[2]
-README = (ROOT / "README.md").read_text("utf-8")
+README, IN_RUSSIAN = ((ROOT / page).read_text("utf-8") for page in ("README.md", "README.ru.md"))
 
 DRIFT = 0.05
 """How far a score may be from the README's: names get older each year, and the photo doesn't."""
 
 
-def blocks(language: str) -> list[str]:
-    """The README's code blocks of a language."""
-    return re.findall(rf"^```{language}\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+def blocks(language: str, page: str = README) -> list[str]:
+    """A page's code blocks of a language."""
+    return re.findall(rf"^```{language}\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
 
 
 def pinned(lock: str) -> set[str]:
@@ -47,7 +47,7 @@ class ReadmeTest(ProcessCase):
         self.assertEqual({name.lower().replace("_", "-") for name in wanted} - found, set())
 
     def test_first_session(self) -> None:
-        """What it starts answers each command of the first session as it is shown there."""
+        """What it starts answers each command of the first minute as it is shown there."""
         if not face_installed():
             raise SkipTest(f"the face scorer is not installed: it comes with {EXTRA}")
         if shutil.which("curl") is None:
@@ -55,16 +55,23 @@ class ReadmeTest(ProcessCase):
         twistd, *options, option, upstream = shlex.split(self.run_it)
         self.assertEqual((twistd, options), (".venv/bin/twistd", ["-n", "--pidfile=", "merlind"]))
         self.assertEqual(option, "--upstream")
-        self.port = self.merlind(upstream=upstream).start().port
-        self.tasks: dict[str, str] = {}
-        steps = re.findall(r"^\$ (curl .*)\n([^$]*)", "".join(blocks("console")[:2]), re.MULTILINE)
-        self.assertGreater(len(steps), 8)
-        for command, shown in steps:
-            self.step(command, json.loads(shown) if shown else None)
+        merlind = self.merlind(upstream=upstream).start()
+        self.port, self.admin = merlind.port, merlind.admin
+        for page in (README, IN_RUSSIAN):
+            self.tasks: dict[str, str] = {}
+            steps = re.findall(r"^\$ (curl .*)\n([^$]*)", "".join(blocks("console", page)), re.MULTILINE)
+            self.assertGreater(len(steps), 8)
+            for command, shown in steps:
+                self.step(command, json.loads(shown) if shown else None)
+
+    def test_in_russian(self) -> None:
+        """The Russian README has the same commands."""
+        self.assertEqual(blocks("sh"), blocks("sh", IN_RUSSIAN))
 
     def step(self, command: str, shown: dict[str, Any] | None) -> None:
         """Run a command, once or until the score is there, and compare its output with what is shown."""
         command = command.replace("localhost:8000", f"127.0.0.1:{self.port}")
+        command = command.replace("localhost:8001", f"127.0.0.1:{self.admin}")
         for told, real in self.tasks.items():
             command = command.replace(told, real)
 
@@ -81,7 +88,7 @@ class ReadmeTest(ProcessCase):
         self.assertEqual(said.keys(), shown.keys(), command)
         if "task" in shown:
             self.tasks[str(shown["task"])] = str(said["task"])
-        for key in shown.keys() - {"task"}:
+        for key in shown.keys() - {"task", "until"}:
             if isinstance(shown[key], float):
                 self.assertApproximates(said[key], shown[key], DRIFT, command)
             else:

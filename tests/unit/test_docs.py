@@ -11,6 +11,7 @@ ROOT = Path(__file__).parents[2]
 
 PAGES = (
     "README.md",
+    "README.ru.md",
     "CHANGELOG.md",
     "CONTRIBUTING.md",
     "SECURITY.md",

@@ -60,7 +60,7 @@ class OptionsTests(SynchronousTestCase):
         self.assertEqual(done.stdout, b"False\n")
 
     def test_defaults(self) -> None:
-        """These are the defaults that the README promises."""
+        """These are the defaults that docs/options.md promises."""
         options = parsed()
         self.assertEqual(
             tap.make_settings(options),
