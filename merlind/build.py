@@ -181,7 +181,8 @@ def page_facts(settings: Settings) -> Facts:
     """Return what the pages say of this merlind. Raises ValueError if the scorer that is asked for isn't installed."""
     own = choose_scorer(settings.embedded_scorer, face_installed()) if settings.embedded else None
     host = None if own else urlsplit(settings.upstream).hostname
-    return Facts(own or URL, host, settings.retention, settings.keep_failed, settings.max_photo_bytes)
+    longest = settings.give_up_after + settings.keep_failed
+    return Facts(own or URL, host, settings.retention, longest, settings.max_photo_bytes)
 
 
 def _ignore(*_args: object) -> None:

@@ -2,10 +2,7 @@
 
 from pathlib import Path
 
-from twisted.trial.unittest import SkipTest
-
 from merlind.merlinface.choice import EXTRA, face_installed
-from merlind.tap import Options
 from tests.browser.pictures import draw
 from tests.browser.support import MISSING, PLAYWRIGHT, PageCase, row, score_of, value_of
 
@@ -54,13 +51,11 @@ class PrivacyTest(PageCase):
             self.assertIn(part, text)
 
     def test_keep_failed(self) -> None:
-        """They follow --keep-failed, too."""
-        if "keep-failed" not in {option.name for option in Options.declared}:
-            raise SkipTest("this merlind has no --keep-failed")
-        merlind = self.merlind("--keep-failed=259200").start()
-        self.assertIn("after 3 days at the latest", open_privacy(self.open(merlind)))
+        """They follow --give-up-after and --keep-failed, too: the one after the other."""
+        merlind = self.merlind("--give-up-after=86400", "--keep-failed=259200").start()
+        self.assertIn("deleted after some 4 days", open_privacy(self.open(merlind)))
         text = open_privacy(self.open(merlind, language="ru-RU"), "Что будет с фотографией?")
-        self.assertIn("не позже чем через 3 дня", text)
+        self.assertIn("примерно через 4 дня", text)
 
     def test_largest_photo(self) -> None:
         """The largest photo is the server's own limit."""

@@ -38,5 +38,5 @@ class FactsTests(SynchronousTestCase):
 
     def test_settings(self) -> None:
         """What is kept for how long, and how large a photo may be, are those of the options."""
-        facts = self.facts("--retention=60", "--keep-failed=30", "--max-photo-bytes=5000")
-        self.assertEqual((facts.retention, facts.keep_failed, facts.max_photo_bytes), (60.0, 30.0, 5000))
+        facts = self.facts("--retention=60", "--give-up-after=20", "--keep-failed=30", "--max-photo-bytes=5000")
+        self.assertEqual((facts.retention, facts.longest_kept, facts.max_photo_bytes), (60.0, 50.0, 5000))

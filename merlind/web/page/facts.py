@@ -23,8 +23,8 @@ class Facts:
     """The host of the scoring service, if the scorer isn't merlind's own."""
     retention: float
     """Seconds that name and score are kept."""
-    keep_failed: float
-    """Seconds that the photo of a task that was given up is kept."""
+    longest_kept: float
+    """Seconds that the photo is kept if there is no score: while it is tried, and then while it may be tried again."""
     max_photo_bytes: int
     """The largest photo, in bytes."""
 
@@ -34,7 +34,7 @@ class Facts:
         return texts.with_values(
             scorer=self.host or "merlind",
             retention=duration(texts, self.retention),
-            keep_failed=duration(texts, self.keep_failed),
+            longest_kept=duration(texts, self.longest_kept),
             max_photo=size(texts, self.max_photo_bytes),
         )
 
@@ -44,6 +44,6 @@ class Facts:
             "lang": language,
             "max_photo_bytes": self.max_photo_bytes,
             "retention": self.retention,
-            "keep_failed": self.keep_failed,
+            "longest_kept": self.longest_kept,
             "scorer": {"kind": self.scorer, "host": self.host},
         }

@@ -46,7 +46,7 @@ UNIX = "unix"
 LIMIT = 4096
 """The largest photo that the listener accepts, in bytes."""
 
-FACTS = Facts("url", "faces.example.org", 2592000.0, 86400.0, 10485760)
+FACTS = Facts("url", "faces.example.org", 2592000.0, 172800.0, 10485760)
 """What the pages say."""
 
 FORM_PAGE = FormPage(FACTS).respond

@@ -7,7 +7,7 @@ from html.parser import HTMLParser
 from merlind.web.page.facts import Facts
 from merlind.web.server.head import Head
 
-FACTS = Facts("url", "faces.example.org", 2592000.0, 86400.0, 10485760)
+FACTS = Facts("url", "faces.example.org", 2592000.0, 172800.0, 10485760)
 
 VOID = frozenset({"link", "meta", "input", "img", "br"})
 """Elements without an end."""

@@ -145,9 +145,9 @@ class FactsTests(SynchronousTestCase):
         """Who scores and what is kept for how long comes from the settings, in both languages."""
         facts = Facts("url", "other.example", 7200.0, 600.0, 1536 * 1024)
         english, russian = (Page(_respond(facts, f"/?lang={lang}").body).text for lang in ("en", "ru"))
-        for words in ("to other.example,", "after 10 minutes at the latest", "stay for 2 hours", "up to 1.5 MB"):
+        for words in ("to other.example,", "deleted after some 10 minutes", "stay for 2 hours", "up to 1.5 MB"):
             self.assertIn(words, english)
-        for words in ("на other.example ", "через 10 минут.", "хранятся 2 часа ", "до 1,5 МБ"):
+        for words in ("на other.example ", "примерно через 10 минут.", "хранятся 2 часа ", "до 1,5 МБ"):
             self.assertIn(words, russian)
 
     def test_stand_in(self) -> None:
@@ -176,7 +176,7 @@ class FactsTests(SynchronousTestCase):
                 "lang": "ru",
                 "max_photo_bytes": 10485760,
                 "retention": 2592000,
-                "keep_failed": 86400,
+                "longest_kept": 172800,
                 "scorer": {"kind": "url", "host": "faces.example.org"},
             },
         )
