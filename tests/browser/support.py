@@ -132,7 +132,8 @@ class PageCase(ProcessCase):
     def setUp(self) -> None:
         super().setUp()
         self.errors: list[str] = []
-        self.errors_expected = re.compile("(?!)")
+        """What pages reported, expected or not."""
+        self._expected = "(?!)"
 
     # -- given
 
@@ -179,7 +180,11 @@ class PageCase(ProcessCase):
 
     def expect_failed_loads(self) -> None:
         """Let Chromium complain about responses such as 404, and about lost connections: this test makes them."""
-        self.errors_expected = re.compile("Failed to load resource")
+        self.expect_errors("Failed to load resource")
+
+    def expect_errors(self, pattern: str) -> None:
+        """Let pages report errors in which this regular expression is found."""
+        self._expected = pattern
 
     # -- when
 
@@ -231,7 +236,7 @@ class PageCase(ProcessCase):
         return found
 
     def _note(self, message: "ConsoleMessage") -> None:
-        if message.type in ("error", "warning") and not self.errors_expected.search(message.text):
+        if message.type in ("error", "warning"):
             self.errors.append(message.text)
 
     def _note_uncaught(self, error: "Error") -> None:
@@ -246,7 +251,7 @@ class PageCase(ProcessCase):
         self.addCleanup(check)
 
     def tearDown(self) -> None:
-        self.assertEqual(self.errors, [])
+        self.assertEqual([error for error in self.errors if not re.search(self._expected, error)], [])
 
 
 def score_of(page: "Page", name: str) -> "Locator":

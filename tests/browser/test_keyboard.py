@@ -21,7 +21,7 @@ class KeyboardTest(PageCase):
         """Press the tabulator until what has this label is focused."""
         for _ in range(20):
             page.keyboard.press("Tab")
-            if label in page.evaluate(_FOCUSED):
+            if page.evaluate(_FOCUSED).strip() == label:
                 return
         self.fail(f"the tabulator doesn't come to {label}")
 

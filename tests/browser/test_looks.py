@@ -38,6 +38,14 @@ class LooksTest(PageCase):
                     self.assertEqual(places, [], json.dumps(found, indent=1)[:3000])
                     self.assertEqual(page.evaluate("document.documentElement.scrollWidth"), width)
 
+    def still(self, page: "Page") -> "Page":
+        """Return a tab that shows what a page without JavaScript shows; axe-core itself can't do without."""
+        body = re.sub(r"<script\b.*?</script>", "", page.content(), flags=re.DOTALL).replace("noscript", "div")
+        other = self.open()
+        other.route("**/still", lambda route: route.fulfill(body=body, content_type="text/html"))
+        other.goto("/still")
+        return other
+
     def test_empty(self) -> None:
         """The page as it comes, and with what is said on privacy."""
         self.scorer()
@@ -115,6 +123,18 @@ class LooksTest(PageCase):
         for lang in ("en", "ru"):
             page.goto(f"/?task_id={task}&lang={lang}")
             self.assert_good(page)
+
+    def test_form_without_javascript(self) -> None:
+        """The form for browsers without JavaScript, and the page that says what is wrong with a photo."""
+        self.expect_failed_loads()
+        for language, label in (("en", "Photo"), ("ru", "Фото")):
+            page = self.open(path=f"/?lang={language}", java_script_enabled=False)
+            self.assert_good(self.still(page))
+            self.choose(page, b"no photo" * 100, label=label)
+            page.get_by_role("textbox").fill("Ada")
+            page.locator("form button").click()
+            expect(page.get_by_role("textbox")).to_have_count(0)
+            self.assert_good(self.still(page))
 
     def test_columns(self) -> None:
         """At 1280 pixels the results stand beside the form; below 56rem under it."""
