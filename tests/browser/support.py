@@ -176,6 +176,8 @@ class PageCase(ProcessCase):
         page = context.new_page()
         page.on("console", self._note)
         page.on("pageerror", self._note_uncaught)
+        # Chromium is asked in time to hand dialogs over: a key pressed right after expect_file_chooser might be faster.
+        page.on("filechooser", lambda dialog: None)
         return page
 
     def expect_failed_loads(self) -> None:

@@ -5,12 +5,20 @@ import re
 from functools import partial
 
 from tests.browser.pictures import draw
-from tests.browser.support import PLAYWRIGHT, PageCase, remembered, row, score_of, unique
+from tests.browser.support import PLAYWRIGHT, PageCase, posts, remembered, row, score_of, unique
 from tests.client import post, request
 from tests.processes import until
 
 if PLAYWRIGHT:
-    from playwright.sync_api import Page, Response, expect
+    from playwright.sync_api import Page, Request, expect
+
+
+def task_of(request: "Request") -> int:
+    """Return the number that a POST got."""
+    response = request.response()
+    assert response is not None
+    number: int = response.json()["task"]
+    return number
 
 
 class HistoryTest(PageCase):
@@ -20,18 +28,11 @@ class HistoryTest(PageCase):
         """Return a page that shows a score for each name, and the numbers of the tasks."""
         self.scorer()
         page = self.open()
-        tasks: list[int] = []
-
-        def note(response: "Response") -> None:
-            if response.request.method == "POST":
-                tasks.append(response.json()["task"])
-
-        page.on("response", note)
+        sent = posts(page)
         self.choose(page, draw(900, 600))
         self.send(page, ",".join(names))
         expect(page.get_by_role("meter")).to_have_count(len(names))
-        until(lambda: len(tasks) == len(names), "the responses")
-        return page, tasks
+        return page, [task_of(request) for request in sent]
 
     def status(self, task: int) -> int:
         """Ask merlind about a task."""
