@@ -1,7 +1,9 @@
 """Puts all the parts of merlind together. Read this first: it shows what there is, and who knows whom."""
 
+import platform
 import random
 import secrets
+import sqlite3
 import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -11,6 +13,8 @@ from urllib.parse import urlsplit
 
 from twisted.enterprise.adbapi import ConnectionPool
 
+import twisted
+from merlind import __version__
 from merlind.admin.api import Admin
 from merlind.admin.entry import CONNECTION_LIMITS, AdminEntry
 from merlind.admin.gauges import Gauges
@@ -37,6 +41,7 @@ from merlind.storage.sqlite.last_commit import LastCommit
 from merlind.storage.store import Store
 from merlind.tasks.counts import LiveCounts
 from merlind.tasks.eraser import Eraser
+from merlind.tasks.finished import FinishedTasks
 from merlind.tasks.intake import Intake, Limits
 from merlind.tasks.pauser import Pauser
 from merlind.tasks.queue import TaskQueue
@@ -103,6 +108,12 @@ def build(
     clock = ServiceClock(reactor, database.service_time(data_dir.database))
     task_clock = TaskClock(clock, database.pause(data_dir.database))
     metrics = Metrics()
+    metrics.build_info(
+        version=__version__,
+        python=platform.python_version(),
+        twisted=twisted.__version__,
+        sqlite=sqlite3.sqlite_version,
+    )
     jitter = random.SystemRandom().random
 
     # What is kept.
@@ -122,7 +133,8 @@ def build(
     agent = KeepAliveAgent(reactor, upstream_url)
     upstream = MerlinfaceClient(reactor, clock, agent, photos, metrics, settings.upstream_timeout)
     limiter = Limiter(settings.upstream_concurrency, jitter)
-    scheduler = Scheduler(reactor, task_clock, store, queue, upstream, policy, limiter, results.on_transition)
+    finished = FinishedTasks(results.on_transition, task_clock, metrics)
+    scheduler = Scheduler(reactor, task_clock, store, queue, upstream, policy, limiter, finished.on_transition)
     pauser = Pauser(reactor, task_clock, store, scheduler)
     limits = Limits(
         settings.max_pending, settings.min_free_bytes, settings.max_uploads, settings.max_upload_bytes,

@@ -1,5 +1,6 @@
-"""What a name may be, and the form in which it is kept and compared."""
+"""What a name may be, the form in which it is kept and compared, and how it is kept out of the log."""
 
+import re
 import unicodedata
 
 from merlind.core.invisible import MAX_ATTACHED, trim, visible_span
@@ -52,3 +53,16 @@ def normal_name(raw: bytes) -> str:
 def _check_characters(name: str) -> None:
     if any(c in _BIDI or unicodedata.category(c) in _FORBIDDEN for c in name):
         raise ValueError("name has control characters in it")
+
+
+def without_name(text: str, name: str) -> str:
+    """Return what an upstream said with "[name]" in the place of a task's name, and of each word in it.
+
+    A last word that was cut short is left out: it could be the beginning of the name.
+    """
+    if text.endswith("…"):
+        text = text.rpartition(" ")[0] + " …"
+    words = sorted({name, *re.findall(r"\w+", name)}, key=len, reverse=True)
+    # Many scripts have no spaces between words; in ASCII, an "a" is a name only if it stands alone.
+    patterns = (rf"(?<!\w){re.escape(word)}(?!\w)" if word.isascii() else re.escape(word) for word in words)
+    return re.sub("|".join(patterns), "[name]", unicodedata.normalize("NFC", text), flags=re.IGNORECASE)

@@ -2,11 +2,21 @@
 
 from collections.abc import Callable, Iterable
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    Info,
+    ProcessCollector,
+    disable_created_metrics,
+    generate_latest,
+)
 from prometheus_client.core import CounterMetricFamily
 from prometheus_client.registry import Collector
 
 _LATENCIES = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+_WAITS = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 3600.0, 14400.0, 86400.0)
 
 
 class _Counts(Collector):
@@ -25,12 +35,33 @@ class _Counts(Collector):
 
 
 class Metrics:
-    """Counters and histograms, and gauges that are read when they are shown."""
+    """Counters and histograms, and gauges that are read when they are shown. docs/how-it-works.md lists them all."""
 
     def __init__(self) -> None:
+        # When a counter began would be a time series more for each counter, and nobody asks for it.
+        disable_created_metrics()
         registry = self._registry = CollectorRegistry()
+        ProcessCollector(registry=registry)
         self._requests = Counter(
             "merlind_http_requests", "Responses on the public listener.", ["method", "code"], registry=registry
+        )
+        self._problems = Counter(
+            "merlind_http_problems",
+            "Error responses on the public listener, by their code.",
+            ["code"],
+            registry=registry,
+        )
+        self._tasks_finished = Counter(
+            "merlind_tasks_finished",
+            "Finished tasks, by their state, and by the code of the error if they failed.",
+            ["state", "code"],
+            registry=registry,
+        )
+        self._time_to_score = Histogram(
+            "merlind_time_to_score_seconds",
+            "From a photo's acceptance to its score, in seconds of task time.",
+            buckets=_WAITS,
+            registry=registry,
         )
         self._upstream_requests = Counter(
             "merlind_upstream_requests", "Requests to the upstream.", ["kind", "outcome"], registry=registry
@@ -71,6 +102,19 @@ class Metrics:
             child = self._request_children[method, code] = self._requests.labels(method, str(code))
         child.inc()
 
+    def problem(self, code: str) -> None:
+        """Count an error response. ``code`` is one of those that docs/contract.md lists."""
+        self._problems.labels(code).inc()
+
+    def scored(self, seconds: float) -> None:
+        """Count a task that got its score ``seconds`` after its photo was accepted."""
+        self._tasks_finished.labels("ready", "").inc()
+        self._time_to_score.observe(seconds)
+
+    def failed(self, code: str) -> None:
+        """Count a task that failed for good. ``code`` is its error's, of which docs/contract.md lists all."""
+        self._tasks_finished.labels("failed", code).inc()
+
     def refused(self, limit: str, by: str) -> None:
         """Count something that a client could not have; ``by`` is ``client`` or ``server``. Never label by client."""
         self._refused.labels(limit, by).inc()
@@ -87,6 +131,10 @@ class Metrics:
             self._upstream_children[kind, outcome] = children
         children[0].inc()
         children[1].observe(seconds)
+
+    def build_info(self, **versions: str) -> None:
+        """Define the metric that has the versions of merlind and of what it runs on as its labels."""
+        Info("merlind_build", "The versions of merlind and of what it runs on.", registry=self._registry).info(versions)
 
     def gauge(self, name: str, text: str, read: Callable[[], float]) -> None:
         """Define a value that ``read`` returns when the metrics are shown."""

@@ -9,6 +9,7 @@ from twisted.logger import Logger
 
 from merlind.core.interfaces import PhotoMissing, StoreBroken, StoreUnavailable, TaskStore, TaskTime, Upstream
 from merlind.core.limiter import Limiter
+from merlind.core.names import without_name
 from merlind.core.outcome import UNEXPECTED, Fault, HandleExpired, Outcome, Source, TaskError, TransientError
 from merlind.core.task import Policy, Repeat, Task, advance, fail, keep_photo, repeat_of
 from merlind.tasks.pauses import Pauses, run
@@ -149,11 +150,20 @@ class Worker:
             if self._queue.is_current(after):  # not erased meanwhile
                 self._queue.remove(after.id)
                 if ours:
-                    why = f", {after.error.code}" if after.error else ""
-                    _log.info("task {task}: {state}{why}", task=after.id, state=after.state.value, why=why)
+                    self._log_finished(after)
                     self._on_transition(before, after)
                 self._on_change()
             return
+
+    def _log_finished(self, task: Task) -> None:
+        seconds = round(self._clock.now() - task.since, 3)
+        if task.error is None:
+            _log.info("task {task}: ready after {seconds} s", task=task.id, seconds=seconds)
+        else:
+            _log.info(
+                "task {task}: failed after {seconds} s, {code}: {why}",
+                task=task.id, seconds=seconds, code=task.error.code, why=without_name(task.error.detail, task.name),
+            )  # fmt: skip
 
     async def _continue(self, before: Task, after: Task) -> None:
         """Schedule the next attempt at a task, and save what a new start must know."""

@@ -99,9 +99,9 @@ class Routes:
         link = b"?task_id=%d" % task.id
         if status is not None and status.result is not None:
             ready = {"status": "ready", "task": task.id, "result": status.result}
-            return json_response(200, ready, (b"Content-Location", link))
+            return json_response(200, ready, (b"Content-Location", link), task=task.id)
         body = b'{"status":"received","task":%d,"result":null}' % task.id
-        return Response(202, body, headers=((b"Location", link), self._status.again))
+        return Response(202, body, headers=((b"Location", link), self._status.again), task=task.id)
 
     @app.route("/", methods=["GET", "HEAD"])  # type: ignore[type-var]
     async def show(self, request: HandledRequest) -> Response:

@@ -38,6 +38,10 @@ class Response:
     body: bytes = b""
     content_type: bytes = JSON
     headers: tuple[tuple[bytes, bytes], ...] = ()
+    task: int | None = None
+    """The number of the task that a POST is about, for the log."""
+    problem: str | None = None
+    """The code of an error, for the log and the metrics."""
 
     def with_header(self, name: bytes, value: bytes) -> "Response":
         """Return the same response with one more header."""
@@ -81,9 +85,9 @@ class HTTPError(Exception):
 _encode = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
 
 
-def json_response(code: int, value: dict[str, Any], *headers: tuple[bytes, bytes]) -> Response:
+def json_response(code: int, value: dict[str, Any], *headers: tuple[bytes, bytes], task: int | None = None) -> Response:
     """Make a response in compact JSON. Raises ValueError for a number that JSON doesn't have, such as NaN."""
-    return Response(code, _encode(value).encode("ascii"), JSON, headers)
+    return Response(code, _encode(value).encode("ascii"), JSON, headers, task)
 
 
 def problem(status: int, code: str, detail: str, *headers: tuple[bytes, bytes]) -> Response:
@@ -95,7 +99,7 @@ def problem(status: int, code: str, detail: str, *headers: tuple[bytes, bytes]) 
         "detail": detail,
         "code": code,
     }
-    return Response(status, _encode(value).encode("ascii"), PROBLEM, headers)
+    return Response(status, _encode(value).encode("ascii"), PROBLEM, headers, problem=code)
 
 
 def unavailable(code: str, detail: str, after: float = 5.0) -> Response:

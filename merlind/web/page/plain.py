@@ -84,7 +84,7 @@ class PlainPages:
         task_id = int(json.loads(response.body)["task"])
         location = link(language_in_query(head, LANGUAGES), task_id).encode("ascii")
         kept = tuple(header for header in response.headers if header[0] not in _OF_TASK)
-        return Response(303, b"", b"text/html; charset=utf-8", ((b"Location", location), *kept))
+        return Response(303, b"", b"text/html; charset=utf-8", ((b"Location", location), *kept), response.task)
 
     def _task(self, head: Head, response: Response) -> Response:
         texts = self._texts[preferred_language(head, LANGUAGES)]
@@ -115,7 +115,8 @@ class PlainPages:
         )
         page = html_response(response.code, html, policy, texts.language)
         refresh = ((b"Refresh", b"%d" % REFRESH),) if view.refresh else ()
-        return replace(page, headers=(*page.headers, *refresh, *response.headers))
+        headers = (*page.headers, *refresh, *response.headers)
+        return replace(page, headers=headers, task=response.task, problem=response.problem)
 
 
 def _view_of_task(texts: Texts, scorer: str, task: Mapping[str, Any], erased: bool) -> _View:

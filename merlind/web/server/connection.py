@@ -288,7 +288,7 @@ class Connection(Protocol):
     def _send(self, response: Response, seconds: float = 0.0) -> None:
         """Write a response. The next request's turn comes when the kernel has taken it."""
         method = self._parser.method
-        self.site.on_response(method, response.code, seconds)
+        self.site.on_response(method, response, seconds)
         self.transport.write(response.to_bytes(method == b"HEAD", not self.persistent))
         if not self.persistent:
             self._close()
@@ -325,7 +325,7 @@ class Connection(Protocol):
         if request is not None:
             request.end()
         method = self._parser.method
-        self.site.on_response(method, response.code, 0.0)
+        self.site.on_response(method, response, 0.0)
         self.transport.write(response.to_bytes(head=method == b"HEAD", close=True))
         self._pause_reading(False)
         linger(self.transport)

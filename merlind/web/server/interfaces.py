@@ -79,8 +79,8 @@ class ConnectionOwner(Protocol):
     limits: ConnectionLimits
     draining: bool
     """Whether connections close with their next response, because merlind stops."""
-    on_response: Callable[[bytes, int, float], None]
-    """Told of each response: the request's method, the status, and how long it took in seconds."""
+    on_response: Callable[[bytes, Response, float], None]
+    """Told of each response: the request's method, the response, and how long it took in seconds."""
 
     def opened(self, connection: Any) -> None:
         """Count a new connection."""

@@ -34,7 +34,7 @@ class EdgeSite(Factory):
         entry: Entry,
         limits: ConnectionLimits,
         admission: Admission,
-        on_response: Callable[[bytes, int, float], None],
+        on_response: Callable[[bytes, Response, float], None],
         on_refused: Callable[[str, str], None],
     ) -> None:
         self.reactor = reactor
@@ -69,7 +69,7 @@ class EdgeSite(Factory):
         self._on_refused("connections", by)
         refused = self.refusals.refuse(response)
         if refused is not None:
-            self.on_response(b"-", response.code, 0.0)
+            self.on_response(b"-", response, 0.0)
         return refused
 
     def opened(self, connection: Connection) -> None:

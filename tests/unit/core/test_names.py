@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from merlind.core import names
-from merlind.core.names import MAX_NAME, normal_name
+from merlind.core.names import MAX_NAME, normal_name, without_name
 from tests.unit.web.support import checked
 
 FLAG = "\U0001f3f4\U000e0067\U000e0062\U000e0073\U000e0063\U000e0074\U000e007f"
@@ -184,3 +184,29 @@ class NameTests(SynchronousTestCase):
         self.assertEqual(name_of(unicodedata.normalize("NFC", text)), name)
         self.assertEqual(name_of(unicodedata.normalize("NFD", text)), name)
         self.assertEqual(name_of(f"\ufeff {text} \ufeff"), name)
+
+
+class WithoutNameTests(SynchronousTestCase):
+    """What an upstream said, for the log."""
+
+    def test_name_goes(self) -> None:
+        """The name goes, whole or in words, in any case and script, and in NFC or NFD; other words stay."""
+        for name, text, expected in (
+            ("Anna", "ANNA is not known", "[name] is not known"),
+            ("Anna", "no face in Annals", "no face in Annals"),
+            ("A", "a face has no A", "[name] face has no [name]"),
+            ("Mary Ann", "Ann, Mary: not known", "[name], [name]: not known"),
+            ("Mary Ann", "Mary Ann: not known", "[name]: not known"),
+            ("Анна-Мария", "нет имени анна мария", "нет имени [name] [name]"),
+            ("李小龍", "名字李小龍未知", "名字[name]未知"),
+            ("Zoë", unicodedata.normalize("NFD", "Zoë is not known"), "[name] is not known"),
+            ("👩‍👩‍👧", "no 👩‍👩‍👧", "no [name]"),
+            ("(.*", "(.* is bad", "[name] is bad"),
+            ("Anna", "no face found", "no face found"),
+        ):
+            self.assertEqual(without_name(text, name), expected)
+
+    def test_cut_short(self) -> None:
+        """A last word that was cut could be the beginning of the name."""
+        self.assertEqual(without_name("not known: Аграф…", "Аграфена"), "not known: …")
+        self.assertEqual(without_name("Аграф…", "Аграфена"), " …")

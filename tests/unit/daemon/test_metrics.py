@@ -71,6 +71,46 @@ class MetricsTests(SynchronousTestCase):
             },
         )
 
+    def test_problems(self) -> None:
+        """Error responses are counted by their code."""
+        for code in ("full", "not_an_image", "full"):
+            self.metrics.problem(code)
+        self.assertEqual(
+            self.lines("merlind_http_problems_total"),
+            ['merlind_http_problems_total{code="full"} 2.0', 'merlind_http_problems_total{code="not_an_image"} 1.0'],
+        )
+
+    def test_finished(self) -> None:
+        """Finished tasks are counted by state and code; those with a score are timed."""
+        self.metrics.scored(2.0)
+        self.metrics.scored(4.0)
+        self.metrics.failed("gave_up")
+        self.assertEqual(
+            self.lines("merlind_tasks_finished_total"),
+            [
+                'merlind_tasks_finished_total{code="",state="ready"} 2.0',
+                'merlind_tasks_finished_total{code="gave_up",state="failed"} 1.0',
+            ],
+        )
+        self.assertIn('merlind_time_to_score_seconds_bucket{le="2.5"} 1.0', self.lines("merlind_time"))
+        self.assertIn("merlind_time_to_score_seconds_sum 6.0", self.lines("merlind_time"))
+
+    def test_build_info(self) -> None:
+        """Versions are labels of a metric that is always 1."""
+        self.metrics.build_info(version="1.2.3", python="3.13.5")
+        self.assertEqual(self.lines("merlind_build_info"), ['merlind_build_info{python="3.13.5",version="1.2.3"} 1.0'])
+
+    def test_process(self) -> None:
+        """The process's own figures are there."""
+        names = {line.split()[0] for line in self.lines("process_")}
+        self.assertLessEqual({"process_resident_memory_bytes", "process_open_fds", "process_max_fds"}, names)
+
+    def test_no_creation_times(self) -> None:
+        """No time series tells when a counter began."""
+        self.metrics.request("GET", 200)
+        self.metrics.accept_seconds.observe(0.01)
+        self.assertNotIn("_created", self.metrics.exposition().decode())
+
     def test_accept(self) -> None:
         """Accepting a form is timed."""
         self.metrics.accept_seconds.observe(0.01)

@@ -11,6 +11,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from merlind.tasks.intake import Limits
+from merlind.web.response import Response
 from tests.unit.support import JPEG
 from tests.unit.web.auth.support import LateCase, signed
 from tests.unit.web.support import Client, EdgeCase, checked, chunked, form, get, message, post
@@ -117,9 +118,9 @@ class CutTests(EdgeCase):
         self.responded: list[tuple[bytes, int]] = []
         original = self.site.on_response
 
-        def record(method: bytes, code: int, seconds: float) -> None:
-            self.responded.append((method, code))
-            original(method, code, seconds)
+        def record(method: bytes, response: Response, seconds: float) -> None:
+            self.responded.append((method, response.code))
+            original(method, response, seconds)
 
         self.patch(self.site, "on_response", record)
 

@@ -13,7 +13,7 @@ from merlind.web.page.texts import LANGUAGES, read_texts
 from merlind.web.response import Response, json_response, problem, retry_after
 from tests.unit.support import fail_on, sqlite_error
 from tests.unit.web.page.support import FACTS, Page, directives, hash_of, head
-from tests.unit.web.support import EdgeCase, Reply, form, form_of, get, message, part, photo_of, post
+from tests.unit.web.support import EdgeCase, LogLines, Reply, form, form_of, get, message, part, photo_of, post
 
 BROWSER = "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,*/*;q=0.8"
 """What browsers send as Accept."""
@@ -65,6 +65,18 @@ class BrowserCase(EdgeCase):
         self.assertNotIn("script-src", policy)
         self.assertEqual(page.all("html")[0]["lang"], reply.get("Content-Language"))
         return page
+
+
+class LogTests(BrowserCase):
+    """The log, which tells the same of a browser as of a program."""
+
+    def test_lines(self) -> None:
+        """A POST's line has its task's number, an error's its code."""
+        lines = LogLines.of(self).lines
+        task = (self.submit().get("Location") or "").removeprefix("?task_id=")
+        self.submit(form(photo=b"not a photo at all"))
+        found = [line for line in lines if line.startswith("POST")]
+        self.assertEqual(found, [f"POST 303 0 ms, task {task}", "POST 422 0 ms, not_an_image"])
 
 
 class PathToScoreTests(BrowserCase):

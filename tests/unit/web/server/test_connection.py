@@ -10,6 +10,7 @@ from twisted.internet.defer import fail
 from twisted.internet.interfaces import ITransport
 from zope.interface.verify import verifyObject
 
+from merlind.core.outcome import Scored
 from merlind.tasks import intake
 from merlind.web.ignored_body import MAX_IGNORED_BODY
 from merlind.web.server import connection
@@ -261,9 +262,9 @@ class RefusedTests(EdgeCase):
         lines = LogLines.of(self).lines
         self.connect().send(message("POST", "/?secret=1", Content_Type="text/secret", Content_Length="3"))
         self.connect().send(b"secret\r\n\r\n")
-        self.assertEqual(lines, ["POST 415 0 ms", "other 501 0 ms"])
+        self.assertEqual(lines, ["POST 415 0 ms, not_a_form", "other 501 0 ms, unknown_method"])
         self.connect().send(b"A" * 15_000 + b" / HTTP/1.1\r\n")
-        self.assertEqual(lines.pop(), "other 501 0 ms")
+        self.assertEqual(lines.pop(), "other 501 0 ms, unknown_method")
         exposition = self.metrics.exposition()
         self.assertIn(b'merlind_http_requests_total{code="415",method="POST"} 1.0', exposition)
         self.assertIn(b'merlind_http_requests_total{code="501",method="other"} 2.0', exposition)
@@ -732,6 +733,19 @@ class FaultTests(EdgeCase):
             self.assertEqual(after.code, 204)
             (failure,) = self.flushLoggedErrors(RuntimeError)
             self.assertEqual(failure.getErrorMessage(), "a secret")
+
+    def test_a_posts_line(self) -> None:
+        """A POST's line has its task's number, whether that is new, unfinished or finished; a GET's has none."""
+        lines = LogLines.of(self).lines
+        task = self.ask(post()).json["task"]
+        self.ask(post())
+        self.core.upstream.requests[-1].respond(Scored(0.5))
+        self.core.settle()
+        self.ask(post())
+        self.ask(get(task))
+        found = [line for line in lines if line.startswith(("POST", "GET"))]
+        posts = [f"POST 202 0 ms, task {task}", f"POST 202 0 ms, task {task}", f"POST 200 0 ms, task {task}"]
+        self.assertEqual(found, [*posts, "GET 200 0 ms"])
 
     def test_unwritable(self) -> None:
         """A photo that can't be written is refused, and the reason is logged."""
