@@ -13,10 +13,11 @@ from twisted.internet.task import deferLater
 from twisted.logger import ILogObserver, Logger
 from twisted.python.failure import Failure
 
+from merlind import __version__
 from merlind.build import Parts, build
 from merlind.core.interfaces import StoreBroken, StoreUnavailable
 from merlind.daemon.datadir import DataDir
-from merlind.daemon.endpoints import listen
+from merlind.daemon.endpoints import listen, where
 from merlind.daemon.log import LineLog
 from merlind.daemon.systemd import Heartbeat, Systemd
 from merlind.merlinface.embedded import Embedded
@@ -75,7 +76,8 @@ class MerlindService(Service):
                 self._embedded = Embedded(self._reactor, self._settings.embedded_scorer, self._settings.names)
             except ValueError as error:
                 raise SystemExit(f"merlind: --upstream {url}: {error}") from None
-            url = f"http://127.0.0.1:{self._listen_aside('tcp:0:interface=127.0.0.1', self._embedded.site)}/api/"
+            port = self._listen_aside("tcp:0:interface=127.0.0.1", self._embedded.site)
+            url = f"http://127.0.0.1:{getattr(port.getHost(), 'port', 0)}/api/"
         try:
             with self._data_dir.user.acting():
                 self.parts = build(self._reactor, self._settings, self._data_dir, url, self._broken, self._make_pool)
@@ -87,17 +89,38 @@ class MerlindService(Service):
         if (log := self.log_observer) is not None:
             text = "Lines of the log that were dropped, because nobody read it or it could not be written."
             self.parts.metrics.count("merlind_log_lines_dropped", text, lambda: log.dropped)
-        for description in self._settings.listen:
-            self._public_ports.append(listen(self._reactor, description, self.parts.site))
-        if self._settings.admin is not None:
-            self._listen_aside(self._settings.admin, self.parts.admin_site)
+        self._public_ports = [
+            listen(self._reactor, description, self.parts.site) for description in self._settings.listen
+        ]
+        admin = (
+            None if self._settings.admin is None else self._listen_aside(self._settings.admin, self.parts.admin_site)
+        )
+        self._log_start(admin)
         super().privilegedStartService()
 
-    def _listen_aside(self, description: str, factory: IProtocolFactory) -> int:
-        """Open a port that closes last; returns its number, where it has one."""
+    def _listen_aside(self, description: str, factory: IProtocolFactory) -> IListeningPort:
+        """Open a port that closes last."""
         port = listen(self._reactor, description, factory)
         self._other_ports.append(port)
-        return getattr(port.getHost(), "port", 0)
+        return port
+
+    def _log_start(self, admin: IListeningPort | None) -> None:
+        """Say in one line where merlind listens, who scores, and where its data lie."""
+        settings = self._settings
+        ports = zip(settings.listen, self._public_ports, strict=True)
+        # The query of a URL may hold a key.
+        upstream = (
+            f"the embedded {self._embedded.name} scorer" if self._embedded else settings.upstream.partition("?")[0]
+        )
+        self._log.info(
+            "merlind {version} serves at {listen}, health and metrics at {admin}; photos go to {upstream}; "
+            "data are in {data}",
+            version=__version__,
+            listen=" and ".join(where(description, port.getHost()) for description, port in ports),
+            admin="no address" if admin is None else where(settings.admin or "", admin.getHost()),
+            upstream=upstream,
+            data=str(self._data_dir.path),
+        )
 
     def startService(self) -> None:
         """Count the tasks, and go on with those that are unfinished. Clients are served meanwhile."""

@@ -6,6 +6,7 @@ soon as its header is read, which is before anything else arrives. Until then, a
 
 from typing import Any
 
+from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.endpoints import serverFromString
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IAddress, IListeningPort, IProtocolFactory, IProtocolNegotiationFactory
@@ -25,6 +26,17 @@ def with_backlog(description: str) -> str:
     if not description.removeprefix("haproxy:").startswith(("tcp", "ssl")) or "backlog=" in description:
         return description
     return f"{description}:backlog={BACKLOG}"
+
+
+def where(description: str, host: IAddress) -> str:
+    """Return where clients find a listening port, as a URL if it has one. ``host`` is the port's own address."""
+    if not isinstance(host, (IPv4Address, IPv6Address)):
+        return description
+    scheme = "https" if description.removeprefix("haproxy:").startswith("ssl") else "http"
+    if host.host in ("", "0.0.0.0", "::"):
+        return f"{scheme}://localhost:{host.port}/ (on all addresses)"
+    name = f"[{host.host}]" if isinstance(host, IPv6Address) else host.host
+    return f"{scheme}://{name}:{host.port}/"
 
 
 class _Closes(Protocol):

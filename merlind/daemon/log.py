@@ -4,10 +4,12 @@ Twisted's own text observer takes 30 µs for each line, which is as much as a st
 """
 
 import json
+import re
 import time
 from collections.abc import Callable
 from functools import lru_cache
 from threading import RLock, get_ident
+from typing import Any
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import ILogObserver, LogEvent, Logger, LogLevel, formatEvent
@@ -26,6 +28,12 @@ MAX_WAITING_SIZE = 2**20
 
 END_PATIENCE = 1.0
 """Seconds that the end of the process waits for whoever reads the log."""
+
+_OURS = "merlind."
+"""How the namespaces of our own events begin."""
+
+_ABOUT_PORTS = re.compile(r"\w+( \(TLS\))? starting on .+|\(\w+ Port .+ Closed\)")
+"""What Twisted says when a port opens and closes."""
 
 _log = Logger()
 
@@ -50,17 +58,19 @@ def _local_time(second: int) -> str:
 def json_line(event: LogEvent) -> str:
     """Render an event as one line of JSON.
 
-    Keys: ``time`` (seconds since the epoch), ``level``, ``system``, ``message``; ``task`` and ``traceback`` if the
-    event has them.
+    Keys: ``time`` (seconds since the epoch), ``level``, ``system``, ``message``; ``traceback`` if the event has one;
+    and, in an event of our own, what its message was made of, such as ``task`` or ``code``.
     """
-    line = {
+    line: dict[str, Any] = {
         "time": round(event.get("log_time", 0.0), 6),
         "level": _level(event),
         "system": event.get("log_namespace", "-"),
         "message": _message(event),
     }
-    if "task" in event:
-        line["task"] = event["task"]
+    if line["system"].startswith(_OURS):
+        for name, value in event.items():
+            if not name.startswith("log_") and name not in line:
+                line[name] = value if isinstance(value, str | int | float) else str(value)
     failure = event.get("log_failure")
     if failure is not None:
         line["traceback"] = failure.getTraceback()
@@ -70,6 +80,8 @@ def json_line(event: LogEvent) -> str:
 @implementer(ILogObserver)
 class LineLog:
     """An observer that writes to ``output`` what ``render`` makes of each event, many lines at a time.
+
+    What Twisted says of its ports is left out: merlind says itself where it serves.
 
     It never waits for whoever reads the log. While nothing can be written, up to MAX_WAITING_SIZE of lines wait in
     memory; those past it are dropped, and a line says later how many they were. Events may come from any thread.
@@ -93,6 +105,8 @@ class LineLog:
         """How many lines were dropped so far."""
 
     def __call__(self, event: LogEvent) -> None:
+        if event.get("log_namespace") == "log_legacy" and _ABOUT_PORTS.fullmatch(formatEvent(event)):
+            return
         line = self._render(event)
         with self._lock:
             if len(self._unsent) + self._waiting_size + len(line) > MAX_WAITING_SIZE:
@@ -192,7 +206,7 @@ def _level(event: LogEvent) -> str:
 def _message(event: LogEvent) -> str:
     """Return an event's message, on one line."""
     template = event.get("log_format")
-    if template is not None and event.get("log_namespace", "").startswith("merlind."):
+    if template is not None and event.get("log_namespace", "").startswith(_OURS):
         # Our own templates need no more than str.format, and formatEvent takes ten times as long.
         message = str(template.format_map(event))
     else:

@@ -141,5 +141,16 @@ def endpoint(text: str) -> str:
         serverFromString(cast(Any, None), text)  # parsing needs no reactor, and there may be none yet
     except Exception as error:
         # An endpoint's own parser may raise anything.
+        if text.removeprefix("haproxy:").startswith("systemd"):
+            raise ValueError(_no_systemd_socket(text, os.environ)) from None
         raise ValueError(f"{text!r} is not an endpoint such as tcp:8000 ({error})") from None
     return text
+
+
+def _no_systemd_socket(text: str, environment: Mapping[str, str]) -> str:
+    names = environment.get("LISTEN_FDNAMES", "").replace(":", ", ")
+    passed = f"those that it passed are named {names}" if names else "it passed none (LISTEN_FDNAMES is not set)"
+    return (
+        f"{text!r} is no socket that systemd passed: {passed}. Write systemd:domain=INET6:name=NAME, "
+        "where NAME is FileDescriptorName in the socket unit, and start that unit"
+    )

@@ -37,6 +37,11 @@ class Embedded:
             self._scorer, settings = FaceScorer(reactor, PoolSettings(default_workers(), names=tuple(names))), AT_ONCE
         self.site = make_site(reactor, settings, scorer=self._scorer)
 
+    @property
+    def name(self) -> str:
+        """Which scorer it is."""
+        return self._scorer.name
+
     def start(self) -> None:
         """Say which scorer it is, and start it."""
         if self._scorer.name == FACE:

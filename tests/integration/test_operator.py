@@ -5,6 +5,7 @@ Codes such as U4 are rows of docs/battery.md.
 
 import json
 import stat
+import sys
 
 from tests.client import form, png, post, request
 from tests.processes import ProcessCase, until
@@ -12,6 +13,16 @@ from tests.upstream import Upstream, UpstreamRequest
 
 NAME = "Аграфена-Тайна"
 FILENAME = "holiday-secret-47.png"
+
+SYSTEMD = """
+import os, socket, sys
+opened = socket.create_server(("127.0.0.1", int(sys.argv[1])))
+os.dup2(opened.fileno(), 3)
+os.set_inheritable(3, True)
+os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS="1", LISTEN_FDNAMES="merlind")
+os.execv(sys.argv[2], sys.argv[2:])
+"""
+"""What systemd does for a socket unit: opens the socket, and becomes the program, with the socket as descriptor 3."""
 
 
 class AdminTest(ProcessCase):
@@ -53,6 +64,45 @@ class AdminTest(ProcessCase):
         working = request(merlind.admin, "GET", "/health/working")
         self.assertEqual((working.code, "401" in working.json()["reasons"][0]), (503, True))
         self.assertEqual(merlind.get(task).code, 202)
+
+
+class StartTest(ProcessCase):
+    """What a start says, and the port that systemd holds."""
+
+    def test_one_line_says_where(self) -> None:
+        """One line says where merlind serves, who scores and where its data are; no line is about Twisted's ports."""
+        merlind = self.merlind(upstream="embedded:stand-in").start()
+        merlind.stop()
+        (line,) = [line for line in merlind.log().splitlines() if " serves at " in line]
+        for words in (
+            f"serves at http://127.0.0.1:{merlind.port}/, health and metrics at http://127.0.0.1:{merlind.admin}/;",
+            "photos go to the embedded stand-in scorer;",
+            f"data are in {merlind.data}",
+        ):
+            self.assertIn(words, line)
+        for words in ("starting on", "Port", "Site"):
+            self.assertNotIn(words, merlind.log())
+
+    def test_the_same_as_fields(self) -> None:
+        """With --log-json the line has these as fields."""
+        merlind = self.merlind("--log-json").start()
+        merlind.stop()
+        (event,) = [event for line in merlind.log().splitlines() if "listen" in (event := json.loads(line))]
+        self.assertEqual(
+            (event["listen"], event["admin"], event["data"]),
+            (f"http://127.0.0.1:{merlind.port}/", f"http://127.0.0.1:{merlind.admin}/", str(merlind.data)),
+        )
+
+    def test_socket_of_systemd(self) -> None:
+        """merlind takes over the socket that systemd has opened, by its name, and says where that is."""
+        merlind = self.merlind()
+        options = [option for option in merlind.command if not option.startswith("--listen=")]
+        options.append("--listen=systemd:domain=INET:name=merlind")
+        merlind.command = [sys.executable, "-c", SYSTEMD, str(merlind.port), *options]
+        merlind.start()
+        self.assertEqual(post(merlind.port, "Ada", png()).code, 202)
+        merlind.stop()
+        self.assertIn(f"serves at http://127.0.0.1:{merlind.port}/", merlind.log())
 
 
 class PrivacyTest(ProcessCase):

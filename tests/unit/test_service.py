@@ -271,6 +271,24 @@ class StartTests(ServiceCase):
             site.doStop()
         self.assertEqual(lines, [])
 
+    def test_told(self) -> None:
+        """One line says where it serves, who scores, without what may be secret in a URL, and where the data lie."""
+        lines = LogLines.of(self).lines
+        self.start(upstream="https://upstream:12345/api/?key=secret")
+        (line,) = lines
+        self.assertRegex(line, r"^merlind \d+\.\d+\.\d+ serves at http://127\.0\.0\.1:8000/, ")
+        self.assertIn(", health and metrics at http://127.0.0.1:8001/; ", line)
+        self.assertIn("; photos go to https://upstream:12345/api/; ", line)
+        self.assertTrue(line.endswith(f"; data are in {self.folder}"), line)
+        self.stop()
+
+    def test_told_of_the_embedded_scorer(self) -> None:
+        """The line names the embedded scorer, and no address of an admin listener that is turned off."""
+        lines = LogLines.of(self).lines
+        self.start(upstream="embedded:stand-in", admin=None)
+        self.assertIn(", health and metrics at no address; photos go to the embedded stand-in scorer; ", "".join(lines))
+        self.stop()
+
     def test_no_admin(self) -> None:
         """The admin listener can be turned off."""
         self.start(admin=None)
@@ -490,7 +508,7 @@ class StopTests(ServiceCase):
         self.assertEqual(stopped, [None])
         self.assertTrue(idle.closed)
         self.assertEqual(self.reactor.events, ["port 8000 closed", "pool closed", "port 8001 closed"])
-        self.assertEqual((lines[0], lines[-1]), ("GET 404 0 ms", "stopped"))
+        self.assertEqual((lines[1], lines[-1]), ("GET 404 0 ms", "stopped"))
         self.assertIn("stopping", lines)
         self.assert_stopped()
 

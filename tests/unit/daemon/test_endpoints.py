@@ -2,13 +2,13 @@
 
 from typing import Any
 
-from twisted.internet.address import IPv4Address
+from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.error import CannotListenError
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.testing import MemoryReactor, StringTransport
 from twisted.trial.unittest import SynchronousTestCase
 
-from merlind.daemon.endpoints import BACKLOG, listen, with_backlog
+from merlind.daemon.endpoints import BACKLOG, listen, where, with_backlog
 from tests.unit.support import raising
 
 
@@ -26,6 +26,24 @@ class BacklogTests(SynchronousTestCase):
         for description in ("tcp:1:backlog=7", "ssl:443:backlog=7:privateKey=a", "unix:/sock", "systemd:domain=INET",
                             "haproxy:tcp:1:backlog=7", "haproxy:unix:/sock"):  # fmt: skip
             self.assertEqual(with_backlog(description), description)
+
+
+class WhereTests(SynchronousTestCase):
+    """Where clients find a port."""
+
+    def test_where(self) -> None:
+        """A port is a URL that can be clicked, whatever endpoint it comes from; a socket in a file is its endpoint."""
+        for description, host, expected in (
+            ("tcp:8000", IPv4Address("TCP", "0.0.0.0", 8000), "http://localhost:8000/ (on all addresses)"),
+            ("tcp6:8000", IPv6Address("TCP", "::", 8000), "http://localhost:8000/ (on all addresses)"),
+            ("tcp:0:interface=127.0.0.1", IPv4Address("TCP", "127.0.0.1", 7), "http://127.0.0.1:7/"),
+            ("tcp:7:interface=\\:\\:1", IPv6Address("TCP", "::1", 7), "http://[::1]:7/"),
+            ("ssl:443:privateKey=a", IPv4Address("TCP", "192.0.2.1", 443), "https://192.0.2.1:443/"),
+            ("haproxy:ssl:443:privateKey=a", IPv4Address("TCP", "192.0.2.1", 443), "https://192.0.2.1:443/"),
+            ("systemd:domain=INET:name=a", IPv4Address("TCP", "192.0.2.1", 80), "http://192.0.2.1:80/"),
+            ("unix:/run/merlind", UNIXAddress(b"/run/merlind"), "unix:/run/merlind"),
+        ):
+            self.assertEqual(where(description, host), expected)
 
 
 class ListenTests(SynchronousTestCase):

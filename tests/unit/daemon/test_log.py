@@ -125,8 +125,17 @@ class JsonTests(SynchronousTestCase):
                 "system": "merlind.store.Store",
                 "message": "task 7: received",
                 "task": 7,
+                "what": "received",
             },
         )
+
+    def test_fields(self) -> None:
+        """What a message of ours is made of is in the object too, as JSON; it can't change the first four keys."""
+        line = json.loads(json_line(event("{why}", why=OSError("gone"), ms=3, share=0.5, time="x", message="y")))
+        self.assertEqual((line["why"], line["ms"], line["share"]), ("gone", 3, 0.5))
+        self.assertEqual((line["time"], line["message"]), (WHEN, "gone"))
+        theirs = {**event("x", arg=1), "log_namespace": "twisted.web"}
+        self.assertNotIn("arg", json.loads(json_line(theirs)))
 
     def test_traceback(self) -> None:
         """A failure's traceback is on the same line."""
@@ -173,6 +182,17 @@ class LineLogTests(LineLogCase):
         lines = [json.loads(line) for line in self.output.written.splitlines()]
         self.assertEqual([line["message"] for line in lines], ["task 1: over", "task 2: trouble"])
         self.assertEqual([line["level"] for line in lines], ["info", "warn"])
+
+    def test_ports(self) -> None:
+        """What Twisted says of its ports and factories is left out, and nothing else of what it says."""
+        for text in ("EdgeSite starting on 8000", "ApiSite (TLS) starting on '/run/a b'", "(TCP Port 8000 Closed)",
+                     "Unable to write to plugin cache", "merlind starts"):  # fmt: skip
+            self.log({"log_namespace": "log_legacy", "log_format": "{log_text}", "log_text": text})
+        self.log(event("EdgeSite starting on 1"))
+        self.clock.advance(FLUSH_DELAY)
+        self.assertEqual(
+            self.messages(), ["Unable to write to plugin cache", "merlind starts", "EdgeSite starting on 1"]
+        )
 
     def test_flushed_soon(self) -> None:
         """Lines without a warning are written together, soon."""

@@ -153,3 +153,18 @@ class ParserTests(SynchronousTestCase):
         for text in ("tcp:8000", "tcp:0:interface=127.0.0.1", "tcp6:8000", "unix:/x/y"):
             self.assertEqual(endpoint(text), text)
         self.assert_refused(endpoint, "", "tcp", "tcp:", "nowhere", "tcp:1:nonsense=2")
+
+    def test_no_systemd_socket(self) -> None:
+        """A socket that systemd didn't pass is named, with those that it passed, and with what to write."""
+        text = "systemd:domain=INET:name=web"
+        self.patch(os, "environ", {})
+        self.assertRegex(
+            self.reason(text), "^'systemd:domain=INET:name=web' is no socket .* it passed none .*LISTEN_FDNAMES"
+        )
+        self.patch(os, "environ", {"LISTEN_FDNAMES": "merlind:admin"})
+        for wrong in (text, "systemd:name=merlind", f"haproxy:{text}"):
+            self.assertIn("those that it passed are named merlind, admin. Write systemd:domain=", self.reason(wrong))
+
+    def reason(self, text: str) -> str:
+        """Why a text is no endpoint."""
+        return str(self.assertRaises(ValueError, endpoint, text))
