@@ -119,6 +119,11 @@ def drive(rounds: dict[str, int], folder: Path) -> None:
         min_rate=8192,
         upload_timeout=900.0,
         min_free_bytes=0,
+        auth=[],
+        names=[],
+        keep_failed=0.0,
+        client_rate=None,
+        cors_origin=[],
     )
     merlind = MerlindService(reactor, settings, directory, sys.exit, make_pool)
     merlind.privilegedStartService()
