@@ -33,6 +33,7 @@ http {{
         location {path} {{
             proxy_pass http://{host}:{behind}/;
             proxy_read_timeout {patience}s;
+            proxy_set_header Host {name};
         }}
     }}
 }}
@@ -42,8 +43,8 @@ http {{
 class Nginx:
     """nginx on a free ``port``, which passes what is below ``path`` on to the port ``behind``.
 
-    ``largest`` is the largest body, in nginx's notation, and ``patience`` how long a response may take, in seconds.
-    Other settings are nginx's own defaults.
+    ``largest`` is the largest body, in nginx's notation, ``patience`` how long a response may take, in seconds, and
+    ``name`` the Host that merlind gets. These are nginx's own defaults, as all else is, but for ``largest``.
     """
 
     def __init__(
@@ -54,6 +55,7 @@ class Nginx:
         path: str = "/",
         largest: str = "20m",
         patience: int = 60,
+        name: str = "$proxy_host",
     ) -> None:
         assert NGINX is not None
         self.port = free_port()
@@ -62,7 +64,7 @@ class Nginx:
         config = folder / "nginx.conf"
         user = "user root;" if os.getuid() == 0 else ""
         values = {"folder": folder.absolute(), "host": HOST, "port": self.port, "user": user, "behind": behind}
-        config.write_text(_CONFIG.format(**values, path=path, largest=largest, patience=patience))
+        config.write_text(_CONFIG.format(**values, path=path, largest=largest, patience=patience, name=name))
         command = [NGINX, "-p", str(folder.absolute()), "-e", str(folder.absolute() / "nginx.log")]
         self._process = subprocess.Popen([*command, "-c", str(config.absolute())], stdin=subprocess.DEVNULL)
         cleanup(self.stop)

@@ -232,7 +232,7 @@ class OtherOriginTest(ProcessCase):
             shown = self.send_made_form(url)
 
             self.assertEqual(tried, ["TypeError", "opaque", "opaque", "TypeError", "TypeError", "TypeError"])
-            self.assertIn('"code":"cross_site"', shown)
+            self.assertIn("This came from a page of another site", shown)
             self.assertEqual(merlind.get(task).json()["status"], "ready")
         self.assertEqual(merlind.metric('merlind_http_requests_total{code="202",method="POST"}'), 1)
         self.assertEqual(merlind.metric('merlind_http_requests_total{code="403",method="POST"}'), 8)

@@ -113,10 +113,10 @@ class ProxyTest(PageCase):
         self.assertEqual(request(self.shared.port, "GET", f"/?task_id={task}").code, 404)
 
     def test_below_a_path_without_javascript(self) -> None:
-        """So do the small pages."""
+        """So do the small pages, where the proxy passes on by which name and port they were asked for."""
         self.expect_failed_loads()
         self.scorer()
-        proxy = self.nginx(path="/face/")
+        proxy = self.nginx(path="/face/", name="$http_host")
         (name,) = unique("Ada")
         page = self.open(port=proxy.port, path="/face/", java_script_enabled=False)
         self.choose(page, draw(), label="Photo")

@@ -23,12 +23,12 @@ class PrivacyTest(PageCase):
     """What is kept where and until when, from the server's real settings."""
 
     def test_defaults(self) -> None:
-        """The default: 24 hours for a failed task's photo, 30 days for a score; the scorer is named by its host."""
+        """The default: two days for a photo without a score, 30 days for a score; the scorer is named by its host."""
         text = open_privacy(self.open())
         for part in (
             "Your browser makes it smaller and removes place, date and camera.",
             "sends it with the name to 127.0.0.1, and deletes it",
-            "if no score comes, after 24 hours at the latest",
+            "if no score comes, it is deleted after some 2 days",
             "Name and score stay for 30 days, or until you press “Forget”.",
             "This list is on this device alone.",
             "Whoever has the number of a task can read its score and erase it.",

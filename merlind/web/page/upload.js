@@ -103,6 +103,8 @@ function post(entry, report) {
     form.set("photo", entry.blob, "photo"); // not its own file name, which may tell something
     request.open("POST", "?");
     request.setRequestHeader("Accept", "application/json");
+    // No page of another origin may set it, so the server knows us behind any proxy (RFC 7240, section 4.1).
+    request.setRequestHeader("Prefer", "respond-async");
     alive();
     report(0);
     request.send(form);
