@@ -42,6 +42,7 @@ from merlind.storage.store import Store
 from merlind.tasks.counts import LiveCounts
 from merlind.tasks.eraser import Eraser
 from merlind.tasks.finished import FinishedTasks
+from merlind.tasks.history import History
 from merlind.tasks.intake import Intake, Limits
 from merlind.tasks.pauser import Pauser
 from merlind.tasks.queue import TaskQueue
@@ -127,11 +128,13 @@ def build(
 
     # What becomes of a task.
     policy = Policy(settings.poll_interval, settings.give_up_after, jitter, settings.max_attempts, settings.keep_failed)
-    counts = LiveCounts(settings.max_pending_per_client)
+    history = History(task_clock)
+    counts = LiveCounts(settings.max_pending_per_client, history.on_change)
     queue = TaskQueue(policy)
     results = Results(reactor, store, queue, counts, settings.max_long_polls_per_client, metrics.refused)
     agent = KeepAliveAgent(reactor, upstream_url)
-    upstream = MerlinfaceClient(reactor, clock, agent, photos, metrics, settings.upstream_timeout)
+    on_request = _both(metrics.upstream_request, history.on_request)
+    upstream = MerlinfaceClient(reactor, clock, agent, photos, on_request, settings.upstream_timeout)
     limiter = Limiter(settings.upstream_concurrency, jitter)
     finished = FinishedTasks(results.on_transition, task_clock, metrics)
     scheduler = Scheduler(reactor, task_clock, store, queue, upstream, policy, limiter, finished.on_transition)
@@ -195,6 +198,16 @@ def page_facts(settings: Settings) -> Facts:
     host = None if own else urlsplit(settings.upstream).hostname
     longest = settings.give_up_after + settings.keep_failed
     return Facts(own or URL, host, settings.retention, longest, settings.max_photo_bytes)
+
+
+def _both(first: Callable[..., None], second: Callable[..., None]) -> Callable[..., None]:
+    """Return a function that calls both."""
+
+    def call(*args: object) -> None:
+        first(*args)
+        second(*args)
+
+    return call
 
 
 def _ignore(*_args: object) -> None:

@@ -4,6 +4,7 @@ Whether and when to try again is the scheduler's decision.
 """
 
 import secrets
+from collections.abc import Callable
 from http.cookiejar import CookieJar
 
 from hyperlink import EncodedURL
@@ -26,7 +27,6 @@ from merlind.core.outcome import (
 )
 from merlind.core.task import Task
 from merlind.daemon.clock import ServiceClock
-from merlind.daemon.metrics import Metrics
 from merlind.upstream.agent import CompleteResponse, KeepAliveAgent
 from merlind.upstream.errors import NoConnection, OutcomeUnknown
 from merlind.upstream.form import poll_form, upload_form
@@ -40,13 +40,14 @@ _LABELS: dict[type, str] = {
     HandleExpired: "handle_expired",
     TransientError: "transient_error",
 }
-"""The metric's label for each outcome."""
+"""What an outcome is called in the metrics."""
 
 
 class MerlinfaceClient:
     """Speaks the upstream side of docs/contract.md with the URL of ``agent``.
 
     ``timeout`` bounds one whole request, from connecting to the response's last byte, in seconds.
+    ``on_request(kind, outcome, seconds)`` is called when one has ended.
     """
 
     _log = Logger()
@@ -57,7 +58,7 @@ class MerlinfaceClient:
         clock: ServiceClock,
         agent: KeepAliveAgent,
         photos: PhotoStore,
-        metrics: Metrics,
+        on_request: Callable[[str, str, float], None],
         timeout: float,
     ) -> None:
         self._reactor = reactor
@@ -68,7 +69,7 @@ class MerlinfaceClient:
         self._same_url = EncodedURL()
         self._no_cookies = CookieJar()  # given one, treq makes none for each request
         self._photos = photos
-        self._metrics = metrics
+        self._on_request = on_request
         self._timeout = timeout
         # Random, so that nobody can make a photo with the boundary in it.
         self._boundary = secrets.token_hex(16).encode("ascii")
@@ -105,7 +106,7 @@ class MerlinfaceClient:
             label = _LABELS[TransientError]
             self._log.debug("{kind} failed: {reason}", kind=kind, reason=outcome.reason)
         finally:
-            self._metrics.upstream_request(kind, label, self._reactor.seconds() - began)
+            self._on_request(kind, label, self._reactor.seconds() - began)
         return outcome
 
     async def _poll(self, task: Task, retry_id: str) -> Outcome:

@@ -64,7 +64,7 @@ class ClientCase(SynchronousTestCase):
             self.core.clock,
             KeepAliveAgent(self.reactor, url),
             self.core.spool,
-            self.metrics,
+            self.metrics.upstream_request,
             TIMEOUT,
         )
 
