@@ -9,7 +9,7 @@ from typing import IO, Protocol
 
 from twisted.internet.defer import Deferred
 
-from merlind.core.listing import Position, TaskFilter
+from merlind.core.listing import Failures, Position, TaskFilter
 from merlind.core.outcome import Outcome
 from merlind.core.pause import Pause
 from merlind.core.task import Task
@@ -189,6 +189,9 @@ class TaskStore(Protocol):
 
     def list_tasks(self, wanted: TaskFilter, after: Position, limit: int) -> "Deferred[list[Task]]":
         """Fire with up to ``limit`` tasks that match, and come behind a position, in their order (listing.Position)."""
+
+    def count_failures(self, since: float, most: int) -> "Deferred[list[Failures]]":
+        """Count the failed tasks received at or after ``since`` (epoch), by code: the ``most`` newest of them alone."""
 
     def retry(self, task_ids: Sequence[int]) -> "Deferred[list[tuple[Task, Task]]]":
         """Start those tasks anew that can be retried (Task.retryable); fires with what each was, and is now."""

@@ -32,6 +32,15 @@ class TaskFilter:
 
 
 @dataclass(frozen=True, slots=True)
+class Failures:
+    """How many failed tasks have an error's ``code``, and how many of these can be retried."""
+
+    code: str
+    count: int
+    retryable: int
+
+
+@dataclass(frozen=True, slots=True)
 class Position:
     """A position in the list of all tasks: the newest come first, by when they were received, and by number."""
 

@@ -94,6 +94,15 @@ class ListTasks(Operation):
 
 
 @dataclass(frozen=True, slots=True)
+class CountFailures(Operation):
+    """Count the newest failed tasks by code: a list of Failures, those of the most tasks first."""
+
+    writes = False
+    since: float
+    most: int
+
+
+@dataclass(frozen=True, slots=True)
 class Retry(Operation):
     """Start failed tasks anew whose photo is kept: a list of what each was, and is now."""
 

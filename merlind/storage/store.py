@@ -12,7 +12,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from merlind.core.interfaces import Accepted, Cursor, Moment, SetAside, StagedPhoto, StoreBroken, Submission, TaskCounts
-from merlind.core.listing import Position, TaskFilter
+from merlind.core.listing import Failures, Position, TaskFilter
 from merlind.core.pause import Pause
 from merlind.core.task import Task
 from merlind.storage import operations
@@ -92,6 +92,10 @@ class Store:
     def list_tasks(self, wanted: TaskFilter, after: Position, limit: int) -> "Deferred[list[Task]]":
         """Fire with the next tasks that match, the newest first."""
         return self._ask(operations.ListTasks(wanted, after, limit))
+
+    def count_failures(self, since: float, most: int) -> "Deferred[list[Failures]]":
+        """Fire with how many of the newest failed tasks there are of each code."""
+        return self._ask(operations.CountFailures(since, most))
 
     def retry(self, task_ids: Sequence[int]) -> "Deferred[list[tuple[Task, Task]]]":
         """Start failed tasks anew whose photo is kept; fires with what each was, and is now."""

@@ -8,6 +8,7 @@ from typing import Any
 from twisted.logger import Logger
 
 from merlind.core.interfaces import Accepted, DedupKey, Moment, SetAside, Submission
+from merlind.core.listing import Failures
 from merlind.core.task import Photo, State, Task, restart
 from merlind.storage import operations
 from merlind.storage.operations import Operation
@@ -44,6 +45,7 @@ class Kinds:
             operations.Count: self._count,
             operations.OldestUnfinished: self._oldest_unfinished,
             operations.ListTasks: self._list_tasks,
+            operations.CountFailures: self._count_failures,
             operations.Retry: self._retry,
             operations.Expire: self._expire,
             operations.DeleteKept: self._delete_kept,
@@ -141,6 +143,9 @@ class Kinds:
 
     def _oldest_unfinished(self, work: Work, asked: list[operations.OldestUnfinished]) -> list[Any]:
         return [statements.oldest_unfinished(work.cursor)] * len(asked)
+
+    def _count_failures(self, work: Work, asked: list[operations.CountFailures]) -> list[list[Failures]]:
+        return [listing.count_failures(work.cursor, one.since, one.most) for one in asked]
 
     def _list_tasks(self, work: Work, pages: list[operations.ListTasks]) -> list[list[Task]]:
         return [listing.list_tasks(work.cursor, page.wanted, page.after, page.limit) for page in pages]

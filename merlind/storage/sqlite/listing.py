@@ -3,9 +3,21 @@
 import sqlite3
 from typing import Any
 
-from merlind.core.listing import Position, TaskFilter
+from merlind.core.listing import Failures, Position, TaskFilter
 from merlind.core.task import State, Task
 from merlind.storage.sqlite.statements import COLUMNS, task_of
+
+# Of no more rows than are asked for, by the index: this is looked up while others wait.
+_FAILURES = (
+    "SELECT error_code, count(*), count(kept_until) FROM (SELECT error_code, kept_until FROM task "
+    "INDEXED BY task_failed WHERE state = 'failed' AND received >= ? ORDER BY received DESC, id DESC LIMIT ?) "
+    "GROUP BY error_code ORDER BY count(*) DESC, error_code"
+)
+
+
+def count_failures(cursor: sqlite3.Cursor, since: float, most: int) -> list[Failures]:
+    """Return how many of the newest failed tasks have each code, those of the most tasks first."""
+    return [Failures(*row) for row in cursor.execute(_FAILURES, (since, most)).fetchall()]
 
 
 def list_tasks(cursor: sqlite3.Cursor, wanted: TaskFilter, after: Position, limit: int) -> list[Task]:

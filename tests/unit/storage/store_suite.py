@@ -19,7 +19,7 @@ from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from merlind.core.interfaces import Accepted, SetAside, StoreBroken, StoreUnavailable, Submission, TaskCounts
-from merlind.core.listing import NEWEST, Position, TaskFilter, position_of
+from merlind.core.listing import NEWEST, Failures, Position, TaskFilter, position_of
 from merlind.core.outcome import Pending, Scored, Source, TaskError, TransientError
 from merlind.core.task import Photo, Policy, State, Task, advance, fail, miss_deadline
 from merlind.storage.photos.spool import Spool
@@ -519,6 +519,17 @@ class ListSuite(StoreHarness):
         """The places in ``tasks`` of those that are listed."""
         page: list[Task] = self.result(self.store.list_tasks(TaskFilter(**wanted), after, limit))
         return [self.tasks.index(task) for task in page]
+
+    def test_failures(self) -> None:
+        """The failed ones are counted by code, and those of them that can be retried; if asked, the newest alone."""
+        self.fill()
+        for since, most, found in (
+            (0.0, 99, [Failures("gave_up", 2, 2), Failures("upstream_422", 1, 0)]),
+            (EPOCH + 2, 99, [Failures("gave_up", 1, 1)]),
+            (0.0, 2, [Failures("gave_up", 2, 2)]),
+            (EPOCH + 9, 99, []),
+        ):
+            self.assertEqual(self.result(self.store.count_failures(since, most)), found, (since, most))
 
     def test_newest_first(self) -> None:
         """All tasks are listed, the newest first, and of those of one time the greatest number."""

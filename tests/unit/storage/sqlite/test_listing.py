@@ -5,7 +5,7 @@ from dataclasses import replace
 from merlind.core.listing import NEWEST, Position, TaskFilter
 from merlind.core.task import State
 from merlind.storage.sqlite import statements
-from merlind.storage.sqlite.listing import list_tasks
+from merlind.storage.sqlite.listing import count_failures, list_tasks
 from tests.unit.storage.sqlite.test_statements import StatementCase, numbered
 
 
@@ -29,6 +29,15 @@ class PlanTests(StatementCase):
             plan = self.plan()
             self.assertIn(f"USING INDEX {index}", plan, wanted)
             self.assertEqual("TEMP B-TREE" not in plan, order, wanted)
+
+    def test_failures(self) -> None:
+        """Failures are counted by their index, the newest first without sorting."""
+        self.insert(3)
+        self.executed.clear()
+        count_failures(self.cursor, 1.0, 2)
+        plan = self.plan()
+        self.assertIn("USING INDEX task_failed (received>?)", plan)
+        self.assertEqual(plan.count("FOR ORDER BY"), 1, "only the codes are sorted")
 
     def test_nothing_can_match(self) -> None:
         """What no task can be is not looked for."""
