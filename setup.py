@@ -19,6 +19,7 @@ setup(
     packages=find_namespace_packages(include=["merlind", "merlind.*", "twisted.plugins"]),
     package_data={
         "merlind": ["py.typed"],
+        "merlind.admin.page": ["*.css", "*.js"],
         "merlind.merlinface.scorer": ["data/*", "data/LICENSES/*"],
         "merlind.storage.sqlite": ["schema/*.sql"],
         "merlind.web": ["openapi.json"],

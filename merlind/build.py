@@ -19,10 +19,13 @@ from merlind.admin.api import Admin
 from merlind.admin.entry import CONNECTION_LIMITS, AdminEntry
 from merlind.admin.gauges import Gauges
 from merlind.admin.health import Health
+from merlind.admin.overview import Overview
+from merlind.admin.page.document import for_people
+from merlind.admin.page.routes import PageRoutes
 from merlind.admin.pause import PauseRoutes
 from merlind.admin.retry import RetryRoutes
 from merlind.admin.routes import AdminRoutes
-from merlind.admin.tasks import TaskRoutes
+from merlind.admin.tasks import TaskList, TaskRoutes
 from merlind.core.client_limit import ClientLimit
 from merlind.core.clients import ClientAddresses
 from merlind.core.limiter import Limiter
@@ -176,13 +179,18 @@ def build(
     gauges = Gauges(reactor, task_clock, store, counts, queue, results, intake, scheduler, site)
     gauges.define(metrics)
     admin = Admin(metrics, health.readiness, health.progress, gauges.refresh)
+    overview = Overview(
+        reactor, task_clock, store, photos, counts, queue, scheduler, health, settings, __version__
+    )  # fmt: skip
+    tasks = TaskList(task_clock, store, queue)
     admin_routes = AdminRoutes(
         admin.respond,
         PauseRoutes(pauser).respond,
-        TaskRoutes(task_clock, store, queue).respond,
+        TaskRoutes(tasks).respond,
         RetryRoutes(retrier).respond,
+        PageRoutes(overview, history, tasks, store, pauser, retrier).respond,
     )
-    admin_entry = AdminEntry(admin_routes, settings.admin_host)
+    admin_entry = AdminEntry(admin_routes, settings.admin_host, for_people)
     nobody = Admission(ClientAddresses(()), ClientLimit(0))
     admin_site = EdgeSite(reactor, admin_entry, CONNECTION_LIMITS, nobody, _ignore, _ignore)
 

@@ -21,17 +21,27 @@ _WRONG_HOST = problem(421, "wrong_host", "this host name is not one of the admin
 _CROSS_SITE = problem(403, "cross_site", "a browser sent this from a page of another origin")
 
 
+def _as_it_is(head: Head, response: Response) -> Response:
+    """Return a response unchanged."""
+    return response
+
+
 class AdminEntry:
     """Refuses requests for other hosts, and those that a stranger's page makes a browser send to change something.
 
-    All others are left to ``route``. ``hosts`` are the names besides those that are always allowed, in lower case.
+    All others are left to ``route``, and every response goes through ``adapter``. ``hosts`` are the names besides those
+    that are always allowed, in lower case.
     """
 
     def __init__(
-        self, route: Callable[[HandledRequest], "Response | Deferred[Response]"], hosts: Collection[str]
+        self,
+        route: Callable[[HandledRequest], "Response | Deferred[Response]"],
+        hosts: Collection[str],
+        adapter: Callable[[Head, Response], Response] = _as_it_is,
     ) -> None:
         self._route = route
         self._hosts = frozenset(hosts)
+        self._adapter = adapter
 
     def respond_at_once(self, head: Head) -> Response | None:
         """Return None: nothing here is asked for so often."""
@@ -55,8 +65,8 @@ class AdminEntry:
         return _CROSS_SITE if _changes_from_elsewhere(request.head) else self._route(request)
 
     def adapt(self, head: Head, response: Response) -> Response:
-        """Return the response as it is."""
-        return response
+        """Return the response as its client should get it."""
+        return self._adapter(head, response)
 
 
 def _changes_from_elsewhere(head: Head) -> bool:

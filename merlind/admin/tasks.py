@@ -1,5 +1,6 @@
 """The admin listener's list of tasks: what becomes of each, and neither names nor photos."""
 
+from dataclasses import dataclass
 from typing import Any
 
 from klein import Klein
@@ -7,7 +8,7 @@ from klein import Klein
 from merlind.admin.errors import NO_SUCH_PATH, not_allowed, refuse
 from merlind.admin.parameters import code, number, position, read_query, take, whole_number, word
 from merlind.core.interfaces import Moment, TaskStore, TaskTime
-from merlind.core.listing import NEWEST, TaskFilter, position_of
+from merlind.core.listing import NEWEST, Position, TaskFilter, position_of
 from merlind.core.task import State, Task
 from merlind.tasks.queue import TaskQueue
 from merlind.web.response import Response, json_response
@@ -24,15 +25,42 @@ A_CODE = "an error's code, such as gave_up"
 A_TIME = "a time in seconds since the epoch"
 
 
-class TaskRoutes:
-    """``GET /tasks``: docs/contract.md, "Admin side"."""
+@dataclass(frozen=True, slots=True)
+class TaskPage:
+    """Some tasks, each as docs/contract.md describes it, and the cursor to the next page, None if this is the last."""
 
-    app = Klein()
+    tasks: list[dict[str, Any]]
+    cursor: str | None
+
+
+class TaskList:
+    """Looks tasks up: what the store has, and of unfinished ones what memory knows."""
 
     def __init__(self, clock: TaskTime, store: TaskStore, queue: TaskQueue) -> None:
         self._clock = clock
         self._store = store
         self._queue = queue
+
+    async def page(self, wanted: TaskFilter, after: Position, limit: int) -> TaskPage:
+        """Return the next tasks that match, the newest first. Raises StoreUnavailable or StoreBroken."""
+        page = await self._store.list_tasks(wanted, after, limit)
+        moment = self._clock.moment()
+        tasks = [_describe(self._latest(task), moment) for task in page]
+        return TaskPage(tasks, str(position_of(page[-1])) if len(page) == limit else None)
+
+    def _latest(self, task: Task) -> Task:
+        """Return a task as memory has it: not every attempt is stored."""
+        known = self._queue.get(task.id)
+        return task if known is None or task.finished or known.finished else known
+
+
+class TaskRoutes:
+    """``GET /tasks``: docs/contract.md, "Admin side"."""
+
+    app = Klein()
+
+    def __init__(self, tasks: TaskList) -> None:
+        self._tasks = tasks
         self.respond = Router(self.app, refuse, not_allowed(b"GET, HEAD"), NO_SUCH_PATH)
         """Returns the response to a request, or what fires with it."""
 
@@ -49,16 +77,8 @@ class TaskRoutes:
         )
         limit = take(found, "limit", whole_number(1, MAX_LIMIT), f"a number from 1 to {MAX_LIMIT}") or DEFAULT_LIMIT
         after = take(found, "cursor", position, "the cursor of an earlier response") or NEWEST
-        page = await self._store.list_tasks(wanted, after, limit)
-        moment = self._clock.moment()
-        tasks = [_describe(self._latest(task), moment) for task in page]
-        cursor = str(position_of(page[-1])) if len(page) == limit else None
-        return json_response(200, {"tasks": tasks, "cursor": cursor})
-
-    def _latest(self, task: Task) -> Task:
-        """Return a task as memory has it: not every attempt is stored."""
-        known = self._queue.get(task.id)
-        return task if known is None or task.finished or known.finished else known
+        page = await self._tasks.page(wanted, after, limit)
+        return json_response(200, {"tasks": page.tasks, "cursor": page.cursor})
 
 
 def _describe(task: Task, now: Moment) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from typing import Any
 
 from merlind.admin.retry import RetryRoutes
-from merlind.admin.tasks import MAX_LIMIT, TaskRoutes
+from merlind.admin.tasks import MAX_LIMIT, TaskList, TaskRoutes
 from merlind.core.outcome import Outcome, Pending, Rejected, Scored, TaskError, TransientError
 from merlind.core.task import Task
 from merlind.tasks.retrier import Retrier
@@ -27,7 +27,7 @@ class TasksCase(AdminCase):
         core = self.core
         core.upstream.script = lambda request: (0.0, OUTCOMES.get(request.task.name, TransientError("http 503")))
         retrier = Retrier(core.reactor, core.store, core.counts, core.results, core.scheduler, 100_000)
-        return [TaskRoutes(core.task_clock, core.store, core.queue).respond, RetryRoutes(retrier).respond]
+        return [TaskRoutes(TaskList(core.task_clock, core.store, core.queue)).respond, RetryRoutes(retrier).respond]
 
     def submit(self, name: str) -> Task:
         """A task, a second after it was submitted."""
