@@ -34,6 +34,7 @@ from merlind.storage.sqlite.last_commit import LastCommit
 from merlind.storage.store import Store
 from merlind.tasks.counts import LiveCounts
 from merlind.tasks.eraser import Eraser
+from merlind.tasks.history import History
 from merlind.tasks.intake import Intake, Limits
 from merlind.tasks.pauser import Pauser
 from merlind.tasks.queue import WINDOW, TaskQueue
@@ -311,7 +312,8 @@ class Core:
         self.upstream = FakeUpstream(self.reactor)
         self.limiter = Limiter(self.concurrency, self.policy.jitter)
         self.refused: list[tuple[str, str]] = []
-        self.counts = LiveCounts(self.max_pending_per_client)
+        self.history = History(self.task_clock)
+        self.counts = LiveCounts(self.max_pending_per_client, self.history.on_change)
         self.queue = TaskQueue(self.policy, self.window)
         self.results = Results(
             self.reactor, self.store, self.queue, self.counts, self.max_long_polls_per_client, self._on_refused
