@@ -82,7 +82,11 @@ class Snapshot:
                 "reasons": self.progress.reasons,
                 "notes": self.progress.notes,
             },
-            "paused": {"yes": self.pause.paused, "until": self.pause.until, "seconds_left": self.pause_left},
+            "paused": {
+                "yes": self.pause.paused,
+                "until": self.pause.until,
+                "seconds_left": None if self.pause_left is None else round(self.pause_left, 3),
+            },
             "upstream": self.upstream.as_json(),
             "tasks": {
                 **self.by_state,

@@ -26,12 +26,12 @@ _STATES = {
 }
 
 _AGES = (
-    (300.0, "5 minutes"),
-    (900.0, "15 minutes"),
-    (3600.0, "hour"),
-    (21600.0, "6 hours"),
-    (86400.0, "24 hours"),
-    (604800.0, "7 days"),
+    (300, "5 minutes"),
+    (900, "15 minutes"),
+    (3600, "hour"),
+    (21600, "6 hours"),
+    (86400, "24 hours"),
+    (604800, "7 days"),
 )
 
 _HEADINGS = ("Task", "Received (UTC)", "State", "Tries and last error", "Next try", "What failed", "Photo", "Retry")
@@ -67,10 +67,10 @@ def _codes(view: View, failures: list[Failures]) -> Tag:
 def _choose(view: View, failures: list[Failures]) -> Tag:
     """Return the form that chooses tasks; what it asks for is in the address."""
     codes = list(dict.fromkeys([each.code for each in failures] + ([view.code] if view.code else [])))
-    ages = [(f"{age:.0f}", f"in the last {text}") for age, text in _AGES]
-    chosen_age = "" if view.age is None else f"{view.age:.0f}"
+    ages = [(str(age), f"in the last {text}") for age, text in _AGES]
+    chosen_age = "" if view.age is None else str(view.age)
     if chosen_age and chosen_age not in dict(ages):
-        ages.append((chosen_age, f"in the last {duration(view.age or 0.0)}"))
+        ages.append((chosen_age, f"in the last {duration(view.age or 0)}"))
     only = tags.input(type="checkbox", name="retryable", value="true")
     if view.retryable:
         only(checked="checked")

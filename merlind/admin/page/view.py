@@ -6,12 +6,12 @@ All addresses are a query alone, so that they are right below any path that a pr
 from dataclasses import dataclass, replace
 from urllib.parse import urlencode
 
-from merlind.admin.parameters import Parameters, code, number, position, take, whole_number, word
+from merlind.admin.parameters import Parameters, code, position, take, whole_number, word
 from merlind.admin.tasks import A_CODE
 from merlind.core.listing import NEWEST, Failures, Position, TaskFilter
 from merlind.core.task import State
 
-MAX_AGE = 3660 * 86400.0
+MAX_AGE = 3660 * 86400
 """The greatest age in seconds that can be asked for."""
 
 FILTER = ("state", "code", "age", "retryable", "cursor")
@@ -39,7 +39,7 @@ class View:
 
     state: State | None = None
     code: str | None = None
-    age: float | None = None
+    age: int | None = None
     retryable: bool = False
     cursor: Position | None = None
 
@@ -81,7 +81,7 @@ class View:
         found = {
             "state": self.state,
             "code": self.code,
-            "age": None if self.age is None else f"{self.age:.0f}",
+            "age": self.age,
             "retryable": "true" if self.retryable else None,
             "cursor": None if self.cursor is None else str(self.cursor),
         }
@@ -103,7 +103,7 @@ def read_view(found: Parameters) -> View:
     return View(
         None if state is None else State(state),
         take(found, "code", code, A_CODE),
-        take(found, "age", number(1.0, MAX_AGE), f"a number of seconds from 1 to {MAX_AGE:.0f}"),
+        take(found, "age", whole_number(1, MAX_AGE), f"a whole number of seconds from 1 to {MAX_AGE}"),
         take(found, "retryable", word("true", "false"), "true or false") == "true",
         take(found, "cursor", position, "the cursor of an earlier page"),
     )

@@ -7,6 +7,7 @@ from urllib.parse import urlencode
 from twisted.trial.unittest import SynchronousTestCase
 
 from merlind.admin.entry import CONNECTION_LIMITS, AdminEntry
+from merlind.admin.page.document import for_people
 from merlind.admin.routes import AdminRoutes
 from merlind.core.client_limit import ClientLimit
 from merlind.core.clients import ClientAddresses
@@ -45,7 +46,7 @@ class AdminCase(SynchronousTestCase):
         raise NotImplementedError
 
     def serve(self, *routers: Router) -> None:
-        entry = AdminEntry(AdminRoutes(*routers), [])
+        entry = AdminEntry(AdminRoutes(*routers), [], for_people)
         nobody = Admission(ClientAddresses(()), ClientLimit(0))
         self.site = EdgeSite(self.core.reactor, entry, CONNECTION_LIMITS, nobody, ignore, ignore)
 
