@@ -144,7 +144,7 @@ def _row(task: Mapping[str, Any]) -> Tag:
         *([tags.span(task["last_error"], class_="soft")] if task["last_error"] else []),
     ]
     failed: list[Any] = [] if error is None else [tags.code(error["code"]), tags.span(error["detail"], class_="soft")]
-    cells = (
+    cells: tuple[list[Any], ...] = (
         received,
         [tags.span(_STATES[state], class_=f"kind {state}")],
         tries,
