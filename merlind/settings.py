@@ -26,7 +26,7 @@ class Settings:
     listen: list[str]
     """Where to serve the public: Twisted server endpoints, such as ``tcp:8000``."""
     admin: str | None
-    """Where to serve health and metrics, as an endpoint; None serves them nowhere."""
+    """Where to serve health, metrics and the page for operators, as an endpoint; None serves them nowhere."""
     admin_host: list[str]
     """Names of the admin listener, in lower case, besides those that are always allowed."""
     auth: list[str | None]

@@ -154,7 +154,7 @@ class Options(EnvironmentOptions):
         Option(
             "admin",
             "tcp:8001:interface=127.0.0.1",
-            "Where to serve health and metrics; none turns it off.",
+            "Where to serve health, metrics and the page for operators; none turns it off.",
             lambda text: None if text == "none" else endpoint(text),
         ),
         Option(

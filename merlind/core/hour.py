@@ -1,6 +1,6 @@
 """What the last hour was like, minute by minute: outcomes, durations, unfinished tasks. Pure: callers pass the time in.
 
-It takes the same memory, some 100 KB, however much happens.
+It takes the same memory, some 200 KB, however much happens.
 """
 
 import math

@@ -301,7 +301,7 @@ class StartTests(ServiceCase):
         for path in ("/metrics", "/health/live", "/health/ready"):
             self.assertEqual((self.ask(message("GET", path)).code, self.ask_admin(path).code), (404, 200))
         data = self.connect(self.parts.admin_site).send(get(1)).transport.value()
-        self.assertTrue(data.startswith(b"HTTP/1.1 404 "), data)
+        self.assertTrue(data.startswith(b"HTTP/1.1 400 "), data)
 
     def test_port_in_use(self) -> None:
         """A port in use ends the start, with one line that names the endpoint and the reason."""
