@@ -19,6 +19,9 @@ Values = Sequence[float | None]
 _HEIGHT = 100.0
 """The height of a chart in its own units; its width is a minute each."""
 
+_LOWEST_BAR = 3.0
+"""The least height of a bar, so that a single failure among many scores is seen."""
+
 _HEADINGS = (
     "From (UTC)",
     "Scored",
@@ -55,8 +58,8 @@ def hour_section(minutes: Minutes) -> Tag:
             "Outcomes a minute",
             f"{number(whole.scored)} scored, {number(whole.failed)} failed",
             _stacked(
-                Series("scored", "scored", [minute.scored for minute in each]),
                 Series("failed", "failed", [minute.failed for minute in each]),
+                Series("scored", "scored", [minute.scored for minute in each]),
             ),
             _count,
             bars,
@@ -130,10 +133,9 @@ def nice_top(highest: float) -> float:
 
 
 def bars(values: Values, top: float) -> str:
-    """Return a path of one bar for each minute that has a value; the newest minute is at the right."""
-    return "".join(
-        f"M{x + 0.1:.1f} {_HEIGHT:.0f}V{y:.1f}h.8V{_HEIGHT:.0f}z" for x, y in _points(values, top) if y < _HEIGHT
-    )
+    """Return a path of one bar for each minute that has a value, the newest at the right."""
+    heights = ((x, max(_LOWEST_BAR, _HEIGHT - y)) for x, y in _points(values, top) if y < _HEIGHT)
+    return "".join(f"M{x + 0.1:.1f} {_HEIGHT:.0f}v-{height:.1f}h.8v{height:.1f}z" for x, height in heights)
 
 
 def steps(values: Values, top: float) -> str:

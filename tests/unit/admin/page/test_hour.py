@@ -20,7 +20,8 @@ class PathTests(SynchronousTestCase):
 
     def test_bars(self) -> None:
         """Each minute with a value has a bar as high as that, the newest at the right; 0 has none."""
-        self.assertEqual(bars([5, 0, None, 10], 10), "M56.1 100V50.0h.8V100zM59.1 100V0.0h.8V100z")
+        self.assertEqual(bars([1], 1000), "M59.1 100v-3.0h.8v3.0z", "one among many is seen")
+        self.assertEqual(bars([5, 0, None, 10], 10), "M56.1 100v-50.0h.8v50.0zM59.1 100v-100.0h.8v100.0z")
 
     def test_steps(self) -> None:
         """Neighbours are joined; a minute without a value is a gap."""
@@ -77,5 +78,5 @@ class SectionTests(SynchronousTestCase):
             self.hour.scored(number * 60.0, 1.0)
         section = self.section(89 * 60.0)
         self.assertEqual(len(section.all("tbody/tr")), MINUTES)
-        path = section.all("svg/path")[1].attrib["d"]
+        path = section.all("svg/path")[0].attrib["d"]
         self.assertEqual((path.count("M"), path[:4]), (MINUTES, "M0.1"))
