@@ -38,9 +38,12 @@ setup(
         "Twisted[tls]>=26.10.0,<27",
         "werkzeug>=3.0",
     ],
-    # What the face scorer needs: without it, merlind is a gateway alone.
     extras_require={
+        # merlinctl.
+        "cli": ["click>=8.1", "rich>=13.0"],
+        # What the face scorer needs: without it, merlind is a gateway alone.
         "scorer": ["anyascii>=0.3.3", "numpy>=2.3", "onnxruntime>=1.24", "Pillow>=12.0", "pi-heif>=1.1"],
     },
+    entry_points={"console_scripts": ["merlinctl = merlind.cli.script:main"]},
     zip_safe=False,
 )
