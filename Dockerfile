@@ -2,9 +2,9 @@ FROM python:3.13-slim AS build
 # The face scorer, and what it needs, for --upstream embedded and for merlinface; 0 leaves it out: 180 MB less.
 ARG SCORER=1
 RUN python -m venv /opt/merlind
-COPY requirements.lock requirements-scorer.lock /src/
+COPY requirements.lock requirements-cli.lock requirements-scorer.lock /src/
 RUN case $SCORER in 1) more="-r /src/requirements-scorer.lock" ;; 0) more= ;; *) echo "SCORER is 1 or 0" >&2; exit 2 ;; esac \
-    && /opt/merlind/bin/pip install --no-cache-dir --require-hashes -r /src/requirements.lock $more
+    && /opt/merlind/bin/pip install --no-cache-dir --require-hashes -r /src/requirements.lock -r /src/requirements-cli.lock $more
 COPY . /src/
 RUN /opt/merlind/bin/pip install --no-cache-dir --no-deps /src \
     # Twisted keeps a cache of its plugins, which a read-only root could not write. It must be newer than they are, also
