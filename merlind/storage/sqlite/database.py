@@ -49,6 +49,22 @@ def prepare(path: Path, schema: Traversable = SCHEMA) -> None:
         migrations.upgrade(path, version, scripts, configure)
 
 
+def check_current(path: Path) -> None:
+    """See that there is a database of this merlind's version, without changing anything. Raises DatabaseUnusable."""
+    if (why := why_empty(path)) is not None:
+        raise DatabaseUnusable(f"{path} is {why}")
+    application_id, version, _ = _identify(path)
+    if application_id != APPLICATION_ID:
+        raise DatabaseUnusable(f"{path} is a database, but not one of merlind's")
+    if version != VERSION:
+        raise DatabaseUnusable(f"{path} is of version {version}, and this merlind is of version {VERSION}")
+
+
+def schema_version(path: Path) -> int:
+    """Return the version of a database's schema, without changing anything. Raises DatabaseUnusable."""
+    return _identify(path)[1]
+
+
 def why_empty(path: Path) -> str | None:
     """Say in a word why there is no database here yet, "missing" or "empty"; None if there is one, ours or not."""
     if not path.exists():
