@@ -40,7 +40,7 @@ setup(
     ],
     extras_require={
         # merlinctl.
-        "cli": ["click>=8.1", "rich>=13.0"],
+        "cli": ["click>=8.5", "rich>=13.0"],
         # What the face scorer needs: without it, merlind is a gateway alone.
         "scorer": ["anyascii>=0.3.3", "numpy>=2.3", "onnxruntime>=1.24", "Pillow>=12.0", "pi-heif>=1.1"],
     },

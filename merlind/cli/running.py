@@ -7,11 +7,11 @@ from typing import Any
 from twisted.internet.defer import Deferred, FirstError
 from twisted.python.failure import Failure
 
-from merlind.cli.client import Refused, TryLater, Unreachable
 from merlind.cli.exits import CommandError, Exit
+from merlind.cli.http import Refused, TryLater, Unreachable
 
 
-def run(command: Callable[[Any], Awaitable[Exit]], when_interrupted: str) -> Exit:
+def run(command: Callable[[Any], Awaitable[Exit]], when_interrupted: str = "nothing was changed since") -> Exit:
     """Run ``command(reactor)`` to its end and return its status; Ctrl+C ends it with ``when_interrupted``.
 
     Raises CommandError.
@@ -28,9 +28,12 @@ def run(command: Callable[[Any], Awaitable[Exit]], when_interrupted: str) -> Exi
         outcome.append(result)
         reactor.callWhenRunning(reactor.stop)
 
-    reactor.callWhenRunning(lambda: Deferred.fromCoroutine(start()).addBoth(end))
+    running = start()
+    reactor.callWhenRunning(lambda: Deferred.fromCoroutine(running).addBoth(end))
     reactor.run()
     if not outcome:
+        # Leaves its "with" blocks, so that a bar gives the terminal back.
+        running.close()
         print(f"merlinctl: interrupted; {when_interrupted}", file=sys.stderr)
         return Exit.INTERRUPTED
     return status_after(outcome[0])

@@ -8,7 +8,9 @@ def main() -> None:
     try:
         import click  # noqa: F401
     except ImportError:
-        print("merlinctl needs click and rich: pip install 'merlind[cli]', or -r requirements-cli.lock", file=sys.stderr)
+        print(
+            "merlinctl needs click and rich: pip install 'merlind[cli]', or -r requirements-cli.lock", file=sys.stderr
+        )
         sys.exit(2)
     from merlind.cli.main import main
 

@@ -9,7 +9,8 @@ from typing import Any, TypeVar
 from twisted.internet.defer import Deferred, DeferredSemaphore, gatherResults
 from twisted.internet.task import deferLater
 
-from merlind.cli.client import Client, Refused, Status, TryLater, Unreachable
+from merlind.cli.client import Client, Status
+from merlind.cli.http import Refused, TryLater, Unreachable
 from merlind.cli.jobs import Job, shown
 from merlind.cli.journal import Journal
 from merlind.cli.record import Record, Stage

@@ -117,7 +117,9 @@ class MerlinctlTest(ProcessCase):
         merlind = self.merlind(upstream=upstream.url).start()
         status, records, _ = self.run_to_end(merlind, *send)
         self.assertEqual((status, [record["result"] for record in records]), (0, [0.5] * 20))
-        posts = sum(merlind.metric(f'merlind_http_requests_total{{code="{code}",method="POST"}}') for code in (200, 202))
+        posts = sum(
+            merlind.metric(f'merlind_http_requests_total{{code="{code}",method="POST"}}') for code in (200, 202)
+        )
         self.assertEqual(posts, 10)
         self.assertEqual(sorted(upload.name for upload in upstream.seen("upload")), sorted(r["name"] for r in records))
 
@@ -148,5 +150,3 @@ class MerlinctlTest(ProcessCase):
         for shell in ("bash", "zsh", "fish"):
             output, _ = self.start(1, "completion", shell).communicate(timeout=60)
             self.assertIn("_MERLINCTL_COMPLETE", output)
-
-

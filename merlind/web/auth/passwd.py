@@ -1,6 +1,7 @@
 """``python -m merlind.web.auth.passwd FILE USER``: sets a user's password in a file of ``--auth htpasswd:FILE``.
 
-The password is asked for twice on a terminal, and otherwise is the first line of the standard input.
+It is ``merlinctl passwd USER --file FILE`` for where merlinctl isn't installed. The password is asked for twice on a
+terminal, and otherwise is the first line of the standard input.
 """
 
 import getpass
@@ -34,7 +35,7 @@ def set_password(path: Path, user: str, password: bytes) -> None:
     replace_file(path, "\n".join([*lines, ""]).lstrip("\n"))
 
 
-def _ask(prompt: Callable[[str], str] = getpass.getpass) -> bytes:
+def ask_password(prompt: Callable[[str], str] = getpass.getpass) -> bytes:
     """Ask for a password. Raises ValueError if it isn't the same twice."""
     if not sys.stdin.isatty():
         return sys.stdin.buffer.readline().rstrip(b"\r\n")
@@ -51,7 +52,7 @@ def main(arguments: Sequence[str]) -> int:
         return 2
     path = Path(arguments[0])
     try:
-        set_password(path, arguments[1], _ask())
+        set_password(path, arguments[1], ask_password())
     except ValueError as error:
         print(f"passwd: {error}", file=sys.stderr)
         return 1

@@ -11,18 +11,20 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 from twisted.web.resource import Resource
 
-from merlind.cli.client import Client, Refused, Status, TryLater, Unreachable
+from merlind.cli.client import Client, Status
 from merlind.cli.exits import CommandError, Exit
+from merlind.cli.http import MAX_RESPONSE, Refused, Server, TryLater, Unreachable
 
 
-class Server(Resource):
+class FakeServer(Resource):
     """A server that always gives the same response."""
 
     isLeaf = True
 
     def __init__(self) -> None:
         super().__init__()
-        self.code, self.body, self.headers = 200, b"", {}
+        self.code, self.body = 200, b""
+        self.headers: dict[str, str] = {}
         self.asked: list[tuple[bytes, bytes, dict[str, str | None]]] = []
 
     def render(self, request: Any) -> bytes:
@@ -38,11 +40,11 @@ class ClientTests(SynchronousTestCase):
     """A client with a server that the test plays."""
 
     def setUp(self) -> None:
-        self.server = Server()
+        self.server = FakeServer()
         self.agent = RequestTraversalAgent(self.server)
 
     def client(self, url: str = "http://a/face", authorization: str | None = None, agent: Any = None) -> Client:
-        return Client(Clock(), url, authorization, HTTPClient(agent or self.agent))
+        return Client(Server(Clock(), url, authorization, HTTPClient(agent or self.agent)))
 
     def give(self, code: int, value: Any, **headers: str) -> None:
         self.server.code, self.server.headers = code, {name.replace("_", "-"): text for name, text in headers.items()}
@@ -140,7 +142,12 @@ class ClientTests(SynchronousTestCase):
             asked = self.status(self.client(agent=Dead(error)))
             self.assertIn("http://a/face/ can't be reached", str(self.failureResultOf(asked, Unreachable).value))
 
+    def test_endless_response(self) -> None:
+        """Not more of a response is read than any of merlind's has."""
+        self.give(200, b" " * (MAX_RESPONSE + 1))
+        self.assertIn("can't be reached", str(self.failureResultOf(self.status(), Unreachable).value))
+
     def test_no_url(self) -> None:
         """A URL that is none ends the command before anything is sent."""
-        for url in ("localhost:8000", "ftp://a/", "http://", ""):
+        for url in ("localhost:8000", "ftp://a/", "http://", "", "http://[::1", "http://a:b/"):
             self.assertRaises(CommandError, self.client, url)

@@ -8,9 +8,10 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from merlind.cli.durations import say, seconds_of
 from merlind.cli.exits import Exit, status_of
-from merlind.cli.output import as_csv, jsonl, table
+from merlind.cli.output import Table, as_csv, as_text, fitted, jsonl
+from merlind.cli.photos import to_table
 from merlind.cli.progress import Tally, plain_lines
-from merlind.cli.record import Record, Stage
+from merlind.cli.record import COLUMNS, Record, Stage, to_dict
 
 RECORDS = [
     Record("a.jpg", "Анна", "ab", 5, Stage.READY, 0.83),
@@ -24,26 +25,49 @@ class OutputTests(SynchronousTestCase):
 
     def test_table(self) -> None:
         """Columns are aligned whatever the script, and a terminal obeys nothing of it."""
-        lines = table(RECORDS).splitlines()
+        lines = as_text(to_table(RECORDS)).splitlines()
         self.assertEqual(lines[1], "a.jpg       Анна  0.83 ████████░░")
         self.assertEqual(lines[2], "b.jpg       张伟  failed: no face found")
         self.assertEqual(lines[3], "a?[31m.jpg  B, o  waiting")
 
     def test_jsonl(self) -> None:
         """One object a line."""
-        values = [json.loads(line) for line in jsonl(RECORDS).splitlines()]
+        values = [json.loads(line) for line in jsonl(map(to_dict, RECORDS)).splitlines()]
         self.assertEqual([value["status"] for value in values], ["ready", "failed", "waiting"])
         self.assertEqual(values[0]["result"], 0.83)
 
     def test_csv(self) -> None:
         """What a spreadsheet reads back."""
-        rows = list(csv.DictReader(io.StringIO(as_csv(RECORDS))))
+        rows = list(csv.DictReader(io.StringIO(as_csv(map(to_dict, RECORDS), COLUMNS))))
         self.assertEqual([row["name"] for row in rows], ["Анна", "张伟", "B, o"])
         self.assertEqual(rows[0]["task"], "5")
 
     def test_odd_scores(self) -> None:
         """A score beyond 0 and 1 is told without a bar."""
-        self.assertTrue(table([Record("a", "b", result=12.5, stage=Stage.READY)]).endswith("12.50\n"))
+        odd = to_table([Record("a", "b", result=12.5, stage=Stage.READY)])
+        self.assertTrue(as_text(odd).endswith("12.50\n"))
+
+    def test_nothing_is_broken_or_obeyed(self) -> None:
+        """A line is as long as it has to be in a pipe, and what looks like rich's markup is text."""
+        self.assertEqual(as_text(Table(("a",), [("[red]" + "x" * 500,)])), f"a\n[red]{'x' * 500}\n")
+
+    def test_narrow_terminal(self) -> None:
+        """What is spare goes first, one by one, and what tells most stays."""
+        whole = Table(
+            ("task", "size", "type", "why"),
+            [("123456", "66.5 kB", "jpeg", "w" * 80)],
+            ("task", "size", "type"),
+            ("type", "size"),
+        )
+        for width, header in (
+            (45, "task size type why"),
+            (44, "task size type why"),
+            (42, "task size why"),
+            (36, "task why"),
+            (5, "task why"),
+        ):
+            self.assertEqual(" ".join(fitted(whole, width).header), header, width)
+        self.assertEqual(fitted(whole, 30).rows, [["123456", "w" * 80]])
 
 
 class ExitTests(SynchronousTestCase):

@@ -8,7 +8,8 @@ from twisted.internet.defer import Deferred, FirstError
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from merlind.cli.client import Refused, Status, TryLater, Unreachable
+from merlind.cli.client import Status
+from merlind.cli.http import Refused, TryLater, Unreachable
 from merlind.cli.jobs import Job
 from merlind.cli.journal import Journal
 from merlind.cli.record import Record, Stage

@@ -11,7 +11,8 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from merlind.web.auth import passwd, token
 from merlind.web.auth.htpasswd import is_password, parse_users
-from merlind.web.auth.tokens import hash_token, parse_tokens
+from merlind.web.auth.token import TokenEntry
+from merlind.web.auth.tokens import hash_token, parse_tokens, token_line
 from merlind.web.auth.watched_file import MAX_FILE_BYTES, BadLine, FileUnusable, WatchedFile
 from tests.unit.web.auth.support import hash_of
 from tests.unit.web.support import LogLines
@@ -242,8 +243,8 @@ class PasswdTests(CommandCase):
         self.patch(sys, "stdin", Terminal())
         typed = iter(["one", "one", "one", "two"])
         prompt: Any = lambda _text: next(typed)  # noqa: E731
-        self.assertEqual(passwd._ask(prompt), b"one")
-        self.assertRaises(ValueError, passwd._ask, prompt)
+        self.assertEqual(passwd.ask_password(prompt), b"one")
+        self.assertRaises(ValueError, passwd.ask_password, prompt)
 
 
 class TokenTests(CommandCase):
@@ -278,3 +279,23 @@ class TokenTests(CommandCase):
         self.assertEqual((self.path.read_text(), token.main([])), ("garbage", 2))
         self.path = self.path.parent / "none" / "file"
         self.assertEqual(token.main([str(self.path), "ann"]), 1)
+
+    def test_listed_and_revoked(self) -> None:
+        """A user's tokens with one label go, and all else stays as it is, comments too."""
+        lines = [token_line(*words) for words in (("ann", "laptop", "t1", "c1"), ("ann", "", "t2", "c2"))]
+        self.path.write_text("\n".join(["# ours", lines[0], "", lines[1], token_line("bob", "laptop", "t3", "c3"), ""]))
+        entries = [TokenEntry("ann", "laptop", "c1"), TokenEntry("ann", "", "c2"), TokenEntry("bob", "laptop", "c3")]
+        self.assertEqual(token.list_tokens(self.path), entries)
+
+        self.assertEqual(token.revoke_tokens(self.path, "ann", "phone"), 0)
+        self.assertEqual(token.revoke_tokens(self.path, "ann", "laptop"), 1)
+
+        self.assertEqual(token.list_tokens(self.path), entries[1:])
+        self.assertEqual(self.path.read_text().split("\n")[:3], ["# ours", "", lines[1]])
+        self.assertEqual(self.left(), [])
+
+    def test_no_file(self) -> None:
+        """There is nothing to list or to revoke in a file that isn't there, and none is made."""
+        for call in (lambda: token.list_tokens(self.path), lambda: token.revoke_tokens(self.path, "ann", "")):
+            self.assertRaises(FileNotFoundError, call)
+        self.assertFalse(self.path.exists())
