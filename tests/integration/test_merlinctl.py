@@ -1,52 +1,15 @@
 """merlinctl against a real merlind: from photos to scores, what it tells a script, and going on after a break."""
 
-import json
 import signal
-import subprocess
-import sys
-from pathlib import Path
-from typing import Any
+import time
 
-from tests.client import jpeg
-from tests.processes import HOST, Merlind, ProcessCase, environment, free_port, until
+from tests.merlinctl import MerlinctlCase
+from tests.processes import free_port, until
 from tests.upstream import Upstream, UpstreamRequest
 
-MERLINCTL = [sys.executable, "-c", "from merlind.cli.script import main; main()"]
 
-
-class MerlinctlTest(ProcessCase):
+class PhotosTest(MerlinctlCase):
     """The commands for photos and tasks."""
-
-    def setUp(self) -> None:
-        super().setUp()
-        self.album = Path(self.mktemp())
-        self.album.mkdir()
-
-    def photos(self, *names: str) -> None:
-        """Put a photo into the album for each name."""
-        for name in names:
-            (self.album / f"{name}.jpg").write_bytes(jpeg(name.encode()))
-
-    def start(self, merlind: Merlind | int, *arguments: str, **options: Any) -> "subprocess.Popen[str]":
-        port = merlind if isinstance(merlind, int) else merlind.port
-        process = subprocess.Popen(
-            [*MERLINCTL, *arguments],
-            cwd=self.album,
-            env=environment({"MERLIND_URL": f"http://{HOST}:{port}", **options}),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        self.addCleanup(process.wait)
-        self.addCleanup(process.kill)
-        return process
-
-    def run_to_end(self, merlind: Merlind | int, *arguments: str) -> tuple[int, list[dict[str, Any]], str]:
-        """Run a command; returns its exit status, the records that it printed, and its errors."""
-        process = self.start(merlind, *arguments)
-        output, errors = process.communicate(timeout=60)
-        return process.returncode, [json.loads(line) for line in output.splitlines()], errors
 
     def test_photos_become_scores(self) -> None:
         """An album is scored; its tasks can be asked for and erased."""
@@ -63,14 +26,6 @@ class MerlinctlTest(ProcessCase):
         status, _, errors = self.run_to_end(merlind, "erase", "--yes", *tasks)
         self.assertEqual((status, errors.count("there is no task")), (1, 2))
 
-    def test_erase_asks(self) -> None:
-        """Nothing is erased without a yes."""
-        merlind = self.merlind().start()
-        self.photos("Anna")
-        _, (record,), _ = self.run_to_end(merlind, "send", "--names-from-files", "Anna.jpg")
-        self.assertNotEqual(self.run_to_end(merlind, "erase", str(record["task"]))[0], 0)
-        self.assertEqual(merlind.get(record["task"]).code, 200)
-
     def test_what_a_script_is_told(self) -> None:
         """Each kind of end has its exit status, and a line that says why."""
         merlind = self.merlind().start()
@@ -79,9 +34,6 @@ class MerlinctlTest(ProcessCase):
         nobody = free_port()
         for server, arguments, status, said in (
             (merlind, ["send", "text.png", "--name=A"], 1, ""),
-            (merlind, ["send", "Anna.jpg"], 2, "exactly one of"),
-            (merlind, ["send", "none.jpg", "--name=A"], 2, "no file none.jpg"),
-            (merlind, ["send", "Anna.jpg", "--name=A", "--timeout=soon"], 2, "no duration"),
             (merlind, ["send", "Anna.jpg", "--name=A", "--token-file=none"], 2, "can't be read"),
             (nobody, ["send", "Anna.jpg", "--name=A"], 4, "can't be reached"),
             (merlind.admin, ["status", "5"], 4, "is the URL right?"),
@@ -94,6 +46,32 @@ class MerlinctlTest(ProcessCase):
         self.assertEqual((status, record["status"]), (3, "waiting"))
         status, (record,), _ = self.run_to_end(never, "send", "Anna.jpg", "--name=A", "--no-wait", "--no-progress")
         self.assertEqual((status, record["status"]), (0, "waiting"))
+
+    def test_waits_take_no_uploads_place(self) -> None:
+        """With 4 uploads at once, 100 photos are all at the upstream before it has scored the first of them."""
+
+        def script(request: UpstreamRequest) -> bool:
+            """Score nothing before all are there, and each 4 s after it came at the earliest."""
+            if request.kind == "upload" or len(upstream.seen("upload")) < 100:
+                return request.wait(request.key)
+            (upload,) = upstream.seen("upload", request.retry_id)
+            if time.monotonic() < upload.at + 4.0:
+                return request.wait(request.retry_id)
+            return request.respond_json(status="ready", result=0.5)
+
+        upstream = Upstream(self.addCleanup, script)
+        merlind = self.merlind("--upstream-concurrency=100", upstream=upstream.url).start()
+        names = [f"{letter}{second}" for letter in "ABCDEFGHIJ" for second in "abcdefghij"]
+        self.photos(*names)
+
+        began = time.monotonic()
+        status, records, _ = self.run_to_end(merlind, "send", "--names-from-files", ".", "--jobs=4")
+        took = time.monotonic() - began
+
+        self.assertEqual((status, len(records)), (0, 100))
+        self.assertEqual({record["result"] for record in records}, {0.5})
+        self.assertEqual(len(upstream.seen("upload")), 100)
+        self.figures(photos=100, seconds_for_each_score=4, seconds_in_all=f"{took:.1f}")
 
     def test_killed_half_way(self) -> None:
         """After kill -9 at 10 of 20 photos, a second run sends the other 10, and all 20 are scored."""
@@ -144,9 +122,3 @@ class MerlinctlTest(ProcessCase):
         process.wait(60)
         assert process.stderr is not None
         self.assertNotIn("Traceback", process.stderr.read())
-
-    def test_completion(self) -> None:
-        """Each shell gets its script."""
-        for shell in ("bash", "zsh", "fish"):
-            output, _ = self.start(1, "completion", shell).communicate(timeout=60)
-            self.assertIn("_MERLINCTL_COMPLETE", output)
