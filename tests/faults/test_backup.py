@@ -1,4 +1,4 @@
-"""Backups of a merlind that works at full speed, and that is killed meanwhile (D18)."""
+"""Backups of a merlind that works at full speed, and that is killed meanwhile (D20)."""
 
 import random
 import time

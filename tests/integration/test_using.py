@@ -1,6 +1,7 @@
 """The examples of docs/using.md, as they stand there, against a running merlind."""
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -20,6 +21,9 @@ BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", SECTION, re.MULTILINE | re.DOTALL)
 
 URL = "http://localhost:8000/"
 
+PATH = os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)))
+"""Where merlinctl is, too."""
+
 
 def output_of(*command: str) -> str:
     """What a command prints; nothing if there is no such command."""
@@ -35,7 +39,7 @@ HAS_PHP_CURL = "curl" in output_of("php", "-m").split()
 class FirstMinuteTest(ProcessCase):
     """Each example sends a photo, waits for its score through at least one 202, and prints it."""
 
-    def assert_scores(self, language: str, mark: str, *command: str) -> None:
+    def assert_scores(self, language: str, mark: str, *command: str, progress: str = "") -> None:
         """The one example in ``language`` with ``mark`` in it prints the score, and again when it is run again."""
         (text,) = [text for found, text in BLOCKS if found == language and mark in text]
         face = self.merlinface("--delay=1", "--waits=2").start()
@@ -48,10 +52,10 @@ class FirstMinuteTest(ProcessCase):
 
         for again in (False, True):
             ran = subprocess.run(
-                [*command, str(example)], cwd=self.folder, env=environment({"LC_ALL": "C.UTF-8"}),
+                [*command, str(example)], cwd=self.folder, env=environment({"LC_ALL": "C.UTF-8", "PATH": PATH}),
                 stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=90, check=False,
             )  # fmt: skip
-            self.assertEqual((ran.returncode, ran.stderr), (0, ""), ran.stdout)
+            self.assertEqual((ran.returncode, ran.stderr), (0, progress), ran.stdout)
             printed = json.loads(ran.stdout)
             self.assertEqual((printed["status"], printed["result"]), ("ready", score("Анна", photo)))
             # The second time, the same POST gets the score at once.
@@ -84,6 +88,11 @@ class FirstMinuteTest(ProcessCase):
         """PHP with its curl extension."""
         self.assert_scores("php", "curl_init", "php")
 
+    @skipUnless(find_spec("click") and shutil.which("merlinctl", path=PATH), "merlinctl is not installed")
+    def test_merlinctl(self) -> None:
+        """merlinctl."""
+        self.assert_scores("sh", "merlinctl", "sh", progress="1 of 1 scored, 0 waiting\n")
+
     def test_all_are_run(self) -> None:
         """No example is left out."""
-        self.assertEqual(sorted(language for language, _ in BLOCKS), ["js", "php", "python", "python", "sh"])
+        self.assertEqual(sorted(language for language, _ in BLOCKS), ["js", "php", "python", "python", "sh", "sh"])
