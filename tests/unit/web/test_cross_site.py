@@ -46,10 +46,10 @@ class CrossSiteTests(EdgeCase):
 
     def test_behind_a_preflight(self) -> None:
         """What no page of another origin can send without a preflight comes from merlind's own, whatever the Host."""
-        hidden = {"Origin": "http://face.local", "Host": "127.0.0.1:8000"}
+        hidden: dict[str, Any] = {"Origin": "http://face.local", "Host": "127.0.0.1:8000"}
         task = self.ask(post(None, Prefer="respond-async", **hidden)).json["task"]
         self.assertEqual(self.ask(get(task, "DELETE", **hidden)).code, 204)
-        elsewhere = {"Sec_Fetch_Site": "cross-site", "Prefer": "respond-async"}
+        elsewhere: dict[str, Any] = {"Sec_Fetch_Site": "cross-site", "Prefer": "respond-async"}
         self.assert_problem(self.ask(post(**elsewhere)), 403, "cross_site")
         preflight = message("OPTIONS", "/", Access_Control_Request_Method="POST", **hidden)
         self.assertEqual([name for name, _ in self.ask(preflight).headers if name.startswith("access-control-")], [])
