@@ -26,8 +26,10 @@ class MerlinctlCase(ProcessCase):
         for name in names:
             (self.album / f"{name}.jpg").write_bytes(jpeg(name.encode()))
 
-    def start(self, merlind: Merlind | int, *arguments: str, **variables: str) -> "subprocess.Popen[str]":
-        """Start a command against a merlind, or against whatever listens on a port."""
+    def start(
+        self, merlind: Merlind | int, *arguments: str, errors: int = subprocess.PIPE, **variables: Any
+    ) -> "subprocess.Popen[str]":
+        """Start a command against a merlind, or against whatever listens on a port; ``errors`` is its stderr."""
         public, admin = (merlind, merlind) if isinstance(merlind, int) else (merlind.port, merlind.admin)
         urls = {"MERLIND_URL": f"http://{HOST}:{public}", "MERLIND_ADMIN_URL": f"http://{HOST}:{admin}"}
         process = subprocess.Popen(
@@ -36,14 +38,14 @@ class MerlinctlCase(ProcessCase):
             env=environment({**urls, **variables}),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            stderr=errors,
             text=True,
         )
         self.addCleanup(process.wait)
         self.addCleanup(process.kill)
         return process
 
-    def texts(self, merlind: Merlind | int, *arguments: str, typed: str = "", **variables: str) -> tuple[int, str, str]:
+    def texts(self, merlind: Merlind | int, *arguments: str, typed: str = "", **variables: Any) -> tuple[int, str, str]:
         """Run a command; returns its exit status, its output and its errors."""
         process = self.start(merlind, *arguments, **variables)
         output, errors = process.communicate(typed, timeout=120)

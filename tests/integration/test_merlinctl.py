@@ -1,5 +1,8 @@
 """merlinctl against a real merlind: from photos to scores, what it tells a script, and going on after a break."""
 
+import contextlib
+import os
+import pty
 import signal
 import time
 
@@ -111,6 +114,25 @@ class PhotosTest(MerlinctlCase):
         _, errors = process.communicate(timeout=60)
         self.assertEqual(process.returncode, 130)
         self.assertIn("run the same command again", errors)
+
+    def test_interrupted_on_a_terminal(self) -> None:
+        """Ctrl+C in the middle of a bar gives the terminal its cursor back."""
+        never = self.merlind(upstream=Upstream(self.addCleanup, lambda request: request.wait("a")).url).start()
+        self.photos("Anna")
+        terminal, inside = pty.openpty()
+        self.addCleanup(os.close, terminal)
+        process = self.start(never, "send", "--names-from-files", ".", errors=inside, TERM="xterm-256color")
+        os.close(inside)
+        shown = b""
+        while b"1 waiting" not in shown:
+            shown += os.read(terminal, 4096)
+        process.send_signal(signal.SIGINT)
+        with contextlib.suppress(OSError):  # the end of a terminal
+            while piece := os.read(terminal, 4096):
+                shown += piece
+        self.assertEqual(process.wait(60), 130)
+        self.assertGreater(shown.rindex(b"\x1b[?25h"), shown.rindex(b"\x1b[?25l"))
+        self.assertIn(b"run the same command again", shown)
 
     def test_closed_pipe(self) -> None:
         """A reader that has gone away ends the output quietly."""
