@@ -1,8 +1,6 @@
 """Puts the page together: its head, its style sheet and its one small script, and the policy that allows no others."""
 
 import json
-from base64 import b64encode
-from hashlib import sha256
 from importlib.resources import files
 from typing import Any
 
@@ -10,7 +8,6 @@ from twisted.web.template import Tag, tags
 
 from merlind.admin.overview import Snapshot
 from merlind.admin.page.hour import Minutes, hour_section
-from merlind.admin.page.markup import to_html
 from merlind.admin.page.now import now_section, summary
 from merlind.admin.page.tasks import done_text, tasks_section
 from merlind.admin.page.view import Done, View
@@ -18,6 +15,7 @@ from merlind.admin.page.words import duration, moment
 from merlind.admin.tasks import TaskPage
 from merlind.core.listing import Failures
 from merlind.web.accept import prefers_html
+from merlind.web.page.html import flatten, hash_source, security_policy
 from merlind.web.page.html_response import html_response
 from merlind.web.response import PROBLEM, Response
 from merlind.web.server.head import Head
@@ -36,22 +34,8 @@ def _main(*content: Any) -> Tag:
     return Tag("main", {}, list(content))
 
 
-def _hash(content: bytes) -> str:
-    return f"'sha256-{b64encode(sha256(content).digest()).decode('ascii')}'"
-
-
-POLICY = "; ".join(
-    (
-        "default-src 'none'",
-        f"style-src {_hash(_STYLE)}",
-        f"script-src {_hash(_SCRIPT)}",
-        "img-src data:",
-        "form-action 'self'",
-        "base-uri 'none'",
-        "frame-ancestors 'none'",
-        "require-trusted-types-for 'script'",
-        "trusted-types 'none'",
-    )
+POLICY = security_policy(
+    {"style-src": [hash_source(_STYLE)], "script-src": [hash_source(_SCRIPT)], "img-src": ["data:"]}
 )
 """The Content-Security-Policy: the page's own style sheet and script, and forms to this listener."""
 
@@ -107,7 +91,7 @@ def for_people(head: Head, response: Response) -> Response:
 
 
 def _document(status: int, title: str, body: tuple[Tag, ...], with_script: bool = False) -> Response:
-    head = to_html(
+    head = flatten(
         tags.transparent(
             tags.meta(charset="utf-8"),
             tags.meta(name="viewport", content="width=device-width, initial-scale=1"),
@@ -121,7 +105,7 @@ def _document(status: int, title: str, body: tuple[Tag, ...], with_script: bool 
     html = b'<!doctype html>\n<html lang="en"><head>%b<style>%b</style></head>%b%b</html>\n' % (
         head,
         _STYLE,
-        to_html(tags.body(*body, class_="admin")),
+        flatten(tags.body(*body, class_="admin")),
         b"<script>%b</script>" % _SCRIPT if with_script else b"",
     )
     return html_response(status, html, POLICY, "en")

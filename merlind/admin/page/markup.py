@@ -1,9 +1,9 @@
-"""The elements that the page is made of, and how they become HTML."""
+"""The elements that the page is made of."""
 
 from collections.abc import Iterable
 from typing import Any
 
-from twisted.web.template import Tag, flattenString, tags
+from twisted.web.template import Tag, tags
 
 
 def region(name: str, *content: Any, class_: str = "card", heading: str) -> Tag:
@@ -35,11 +35,3 @@ def choice(label: str, name: str, options: Iterable[tuple[str, str]], chosen: st
 def post(*content: Any, class_: str = "line") -> Tag:
     """Return a form that posts to the page itself, whatever the query of its address is."""
     return tags.form(*content, method="post", action="./", class_=class_)
-
-
-def to_html(tag: Tag) -> bytes:
-    """Return a tag as HTML, with everything escaped."""
-    result: list[bytes] = []
-    # It waits for nothing, so it fires at once.
-    flattenString(None, tag).addCallback(result.append).addErrback(lambda failure: failure.raiseException())
-    return result[0]

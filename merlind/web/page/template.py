@@ -1,15 +1,14 @@
 """Fills the page's templates in; what their attributes mean stands at the top of index.html and result.html."""
 
 import re
-from base64 import b64encode
 from collections.abc import Collection, Mapping
 from functools import cache
-from hashlib import sha256
 from importlib.resources import files
 from typing import Any
 
-from twisted.web.template import Comment, Tag, XMLString, flattenString
+from twisted.web.template import Comment, Tag, XMLString
 
+from merlind.web.page.html import flatten, hash_source, security_policy
 from merlind.web.page.texts import Texts
 
 _SOURCE = files("merlind.web.page")
@@ -21,17 +20,6 @@ _REFERENCES = re.compile(
     rb'(?P<style><link rel="stylesheet" href="[a-z_-]+\.css" />)|(?:<script src="[a-z_-]+\.js"></script>\s*)+'
 )
 _FILE_NAME = re.compile(rb'"([a-z_-]+\.(?:css|js))"')
-
-_DIRECTIVES = (
-    "connect-src 'self'",
-    "img-src data: blob:",
-    "form-action 'self'",
-    "base-uri 'none'",
-    "frame-ancestors 'none'",
-    "require-trusted-types-for 'script'",
-    "trusted-types 'none'",
-)
-"""What the Content-Security-Policy says besides the hashes."""
 
 _END = re.compile(rb"</(?:script|style)|<!--", re.IGNORECASE)
 
@@ -89,10 +77,7 @@ def to_html(tag: Tag, **slots: str) -> bytes:
     """Return a template as HTML, with its slots filled in and everything escaped."""
     whole = tag.clone(deep=False)
     whole.fillSlots(**slots)
-    result: list[bytes] = []
-    # It waits for nothing, so it fires at once.
-    flattenString(None, whole).addCallback(result.append).addErrback(lambda failure: failure.raiseException())
-    return b"<!doctype html>\n" + result[0]
+    return b"<!doctype html>\n" + flatten(whole)
 
 
 def inline(html: bytes) -> tuple[bytes, str]:
@@ -108,9 +93,7 @@ def inline(html: bytes) -> tuple[bytes, str]:
         return b"<style>%b</style>" % text if found["style"] else b"<script>%b</script>\n" % text
 
     whole = _REFERENCES.sub(content, html)
-    directives = ["default-src 'none'"]
-    directives += [f"{name} {' '.join(allowed)}" for name, allowed in hashes.items() if allowed]
-    return whole, "; ".join([*directives, *_DIRECTIVES])
+    return whole, security_policy({**hashes, "connect-src": ["'self'"], "img-src": ["data:", "blob:"]})
 
 
 @cache
@@ -118,4 +101,4 @@ def _read_joined(names: tuple[bytes, ...]) -> tuple[bytes, str]:
     """Read files as one; returns that and its hash as a Content-Security-Policy has it."""
     text = b"\n".join(_SOURCE.joinpath(name.decode("ascii")).read_bytes() for name in names)
     assert not _END.search(text), f"{names} would end the element that they are in, or begin a comment"
-    return text, f"'sha256-{b64encode(sha256(text).digest()).decode('ascii')}'"
+    return text, hash_source(text)

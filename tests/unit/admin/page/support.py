@@ -6,7 +6,7 @@ from xml.etree import ElementTree
 
 from twisted.web.template import Tag
 
-from merlind.admin.page.markup import to_html
+from merlind.web.page.html import flatten
 
 _NOT_XML = re.compile(r"<!doctype html>\n|<style>.*?</style>|<script>.*?</script>", re.DOTALL)
 
@@ -19,7 +19,7 @@ class Html:
 
     @classmethod
     def of(cls, tag: Tag) -> "Html":
-        return cls(to_html(tag))
+        return cls(flatten(tag))
 
     @property
     def text(self) -> str:
