@@ -1,23 +1,15 @@
 """The page for operators in a real Chromium: what it shows and does, without JavaScript too, and how it looks."""
 
-import json
 import re
-from functools import cache
-from pathlib import Path
 
-from tests.browser.support import MISSING, NARROW, PLAYWRIGHT, SMALL, WIDE, browser
+from tests.browser.looks import assert_looks_good
+from tests.browser.support import MISSING, PLAYWRIGHT, WIDE, browser
 from tests.client import png, post
 from tests.processes import ProcessCase, until
 from tests.upstream import Upstream, UpstreamRequest
 
 if PLAYWRIGHT:
-    import axe_playwright_python  # type: ignore[import-untyped]
     from playwright.sync_api import ConsoleMessage, Page, expect
-
-
-@cache
-def _axe() -> str:
-    return (Path(axe_playwright_python.__file__).parent / "axe.min.js").read_text("utf-8")
 
 
 class AdminPageTest(ProcessCase):
@@ -126,35 +118,22 @@ class AdminPageTest(ProcessCase):
 
     # -- how it looks
 
-    def assert_good(self, page: "Page") -> None:
-        """axe-core finds nothing and nothing is wider than the window, at all widths, in both themes."""
-        page.evaluate(_axe())
-        for theme in ("light", "dark"):
-            page.emulate_media(color_scheme=theme, reduced_motion="reduce")
-            for width in (SMALL, NARROW, WIDE):
-                page.set_viewport_size({"width": width, "height": 800})
-                with self.subTest(theme=theme, width=width):
-                    found = page.evaluate("axe.run()")["violations"]
-                    places = [(rule["id"], [node["html"] for node in rule["nodes"]]) for rule in found]
-                    self.assertEqual(places, [], json.dumps(found, indent=1)[:3000])
-                    self.assertEqual(page.evaluate("document.documentElement.scrollWidth"), width)
-
     def test_looks(self) -> None:
         """With tasks and the table open, with a message and buttons to retry, in an outage and in a pause."""
         self.fail_some()
         page = self.open()
         page.get_by_text("The same as a table").click()
-        self.assert_good(page)
+        assert_looks_good(self, page)
         page.goto("/?state=failed&did=retried&count=3&complete=false")
-        self.assert_good(page)
+        assert_looks_good(self, page)
         self.away = True
         self.submit(*(f"Bob {number}" for number in range(40)))
         until(lambda: self.daemon.metric('merlind_upstream_limiter{state="outage"}') == 1, "an outage")
         page.goto("/?refresh=off")
-        self.assert_good(page)
+        assert_looks_good(self, page)
         page.get_by_role("button", name="Pause", exact=True).click()
         expect(page.get_by_role("button", name="Resume now")).to_be_visible()
-        self.assert_good(page)
+        assert_looks_good(self, page)
 
     def test_looks_of_an_error(self) -> None:
         """A browser gets what was wrong as a page."""
@@ -162,8 +141,8 @@ class AdminPageTest(ProcessCase):
         page.goto("/?state=lost")
         self.errors.clear()  # Chromium complains of the 400
         expect(page.get_by_text("state is not one of")).to_be_visible()
-        self.assert_good(page)
+        assert_looks_good(self, page)
 
     def test_empty(self) -> None:
         """A new merlind."""
-        self.assert_good(self.open())
+        assert_looks_good(self, self.open())

@@ -1,42 +1,21 @@
 """How the page looks: accessible and without a horizontal scroll bar, at each width, in both themes and languages."""
 
-import json
 import re
-from functools import cache
-from pathlib import Path
 
+from tests.browser.looks import assert_looks_good
 from tests.browser.pictures import draw
-from tests.browser.support import NAME, NARROW, PLAYWRIGHT, SMALL, WIDE, PageCase, unique
+from tests.browser.support import NAME, NARROW, PLAYWRIGHT, WIDE, PageCase, unique
 from tests.client import post, request
 from tests.upstream import UpstreamRequest
 
 if PLAYWRIGHT:
-    import axe_playwright_python  # type: ignore[import-untyped]
     from playwright.sync_api import Page, Route, expect
 
 CHOOSE = {"en": "Choose photos", "ru": "Выбрать фото"}
 
 
-@cache
-def _axe() -> str:
-    return (Path(axe_playwright_python.__file__).parent / "axe.min.js").read_text("utf-8")
-
-
 class LooksTest(PageCase):
     """axe-core finds nothing, and nothing is wider than the window."""
-
-    def assert_good(self, page: "Page") -> None:
-        """Check the page as it is at all widths, in both themes."""
-        page.evaluate(_axe())
-        for theme in ("light", "dark"):
-            page.emulate_media(color_scheme=theme, reduced_motion="reduce")
-            for width in (SMALL, NARROW, WIDE):
-                page.set_viewport_size({"width": width, "height": 800})
-                with self.subTest(theme=theme, width=width):
-                    found = page.evaluate("axe.run()")["violations"]
-                    places = [(rule["id"], [node["html"] for node in rule["nodes"]]) for rule in found]
-                    self.assertEqual(places, [], json.dumps(found, indent=1)[:3000])
-                    self.assertEqual(page.evaluate("document.documentElement.scrollWidth"), width)
 
     def still(self, page: "Page") -> "Page":
         """Return a tab that shows what a page without JavaScript shows; axe-core itself can't do without."""
@@ -51,9 +30,9 @@ class LooksTest(PageCase):
         self.scorer()
         for language in ("en", "ru"):
             page = self.open(path=f"/?lang={language}")
-            self.assert_good(page)
+            assert_looks_good(self, page)
             page.locator("summary").click()
-            self.assert_good(page)
+            assert_looks_good(self, page)
 
     def test_results(self) -> None:
         """With photos chosen, some being scored, some scored, one failed, and an error in the form."""
@@ -78,7 +57,7 @@ class LooksTest(PageCase):
             expect(page.get_by_text(re.compile("Being scored for|Оценивается уже"))).to_have_count(2)
             self.choose(page, draw(), draw(900, 300), b"no photo", label=CHOOSE[language])
             self.send(page, "", language)
-            self.assert_good(page)
+            assert_looks_good(self, page)
             scorer.release()
 
     def test_offline(self) -> None:
@@ -91,7 +70,7 @@ class LooksTest(PageCase):
         expect(page.get_by_text("Being scored for")).to_be_visible()
         page.context.set_offline(True)
         expect(page.get_by_text("No connection.").first).to_be_visible()
-        self.assert_good(page)
+        assert_looks_good(self, page)
 
     def test_small_pages(self) -> None:
         """The pages for browsers without JavaScript: waiting, scored, erased."""
@@ -112,29 +91,29 @@ class LooksTest(PageCase):
         page.route("**/*", without_refresh)
         for lang in ("en", "ru"):
             page.goto(f"/?task_id={task}&lang={lang}")
-            self.assert_good(page)
+            assert_looks_good(self, page)
         scorer.release()
         self.assertEqual(self.shared.get(task, wait=30).code, 200)
         for lang in ("en", "ru"):
             page.goto(f"/?task_id={task}&lang={lang}")
             expect(page.get_by_text("0.50" if lang == "en" else "0,50").first).to_be_visible()
-            self.assert_good(page)
+            assert_looks_good(self, page)
         request(self.shared.port, "DELETE", f"/?task_id={task}")
         for lang in ("en", "ru"):
             page.goto(f"/?task_id={task}&lang={lang}")
-            self.assert_good(page)
+            assert_looks_good(self, page)
 
     def test_form_without_javascript(self) -> None:
         """The form for browsers without JavaScript, and the page that says what is wrong with a photo."""
         self.expect_failed_loads()
         for language, label in (("en", "Photo"), ("ru", "Фото")):
             page = self.open(path=f"/?lang={language}", java_script_enabled=False)
-            self.assert_good(self.still(page))
+            assert_looks_good(self, self.still(page))
             self.choose(page, b"no photo" * 100, label=label)
             page.get_by_role("textbox").fill("Ada")
             page.locator("form button").click()
             expect(page.get_by_role("textbox")).to_have_count(0)
-            self.assert_good(self.still(page))
+            assert_looks_good(self, self.still(page))
 
     def test_columns(self) -> None:
         """At 1280 pixels the results stand beside the form; below 56rem under it."""
