@@ -131,7 +131,7 @@ def build(
 
     # What becomes of a task.
     policy = Policy(settings.poll_interval, settings.give_up_after, jitter, settings.max_attempts, settings.keep_failed)
-    history = History(task_clock)
+    history = History(clock, task_clock)
     counts = LiveCounts(settings.max_pending_per_client, history.on_change)
     queue = TaskQueue(policy)
     results = Results(reactor, store, queue, counts, settings.max_long_polls_per_client, metrics.refused)

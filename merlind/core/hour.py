@@ -22,7 +22,8 @@ LONGEST = 10 * 86400.0
 """Seconds: what takes longer counts as this."""
 
 _GROWTH = 1.1
-_CLASSES = 2 + int(math.log(LONGEST / SHORTEST) / math.log(_GROWTH))
+_LOG_GROWTH = math.log(_GROWTH)
+_CLASSES = 2 + int(math.log(LONGEST / SHORTEST) / _LOG_GROWTH)
 
 
 class Durations:
@@ -41,7 +42,7 @@ class Durations:
     def add(self, seconds: float) -> None:
         """Count one more."""
         within = min(max(seconds, SHORTEST), LONGEST)
-        self._classes[math.ceil(math.log(within / SHORTEST) / math.log(_GROWTH) - 1e-9)] += 1
+        self._classes[math.ceil(math.log(within / SHORTEST) / _LOG_GROWTH - 1e-9)] += 1
         self.count += 1
 
     def include(self, other: "Durations") -> None:

@@ -312,7 +312,7 @@ class Core:
         self.upstream = FakeUpstream(self.reactor)
         self.limiter = Limiter(self.concurrency, self.policy.jitter)
         self.refused: list[tuple[str, str]] = []
-        self.history = History(self.task_clock)
+        self.history = History(self.clock, self.task_clock)
         self.counts = LiveCounts(self.max_pending_per_client, self.history.on_change)
         self.queue = TaskQueue(self.policy, self.window)
         self.results = Results(

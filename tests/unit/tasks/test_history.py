@@ -60,7 +60,7 @@ class HistoryTests(SynchronousTestCase):
         """A task that is erased isn't unfinished any more, and neither scored nor failed; nor is one that expires."""
         task = make_task()
         done = replace(task, finished_at=EPOCH, result=0.5)
-        history = History(self.core.task_clock)
+        history = History(self.core.clock, self.core.task_clock)
         history.on_change(None, task, 1)
         history.on_change(task, None, 0)
         history.on_change(done, None, 0)
