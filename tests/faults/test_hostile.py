@@ -203,7 +203,8 @@ class HostileTest(ProcessCase):
         self.assertEqual(self.kept.losses(self.daemon.port, finished=True), [])
         self.assertLessEqual(len(self.upstream.seen("upload", "forgotten")), UPLOADS)
         self.assert_no_traceback(self.daemon)
-        self.assertLess(max(map(len, self.daemon.log().splitlines())), LONGEST_LINE)
+        log = self.daemon.log().replace(str(self.daemon.data), "")  # the tests' folders have long paths
+        self.assertLess(max(map(len, log.splitlines())), LONGEST_LINE)
 
     def test_stop_in_a_flood(self) -> None:
         """SIGTERM ends merlind while pipelines and long polls of many clients are on it (A2, D8)."""
