@@ -113,7 +113,7 @@ class MerlindService(Service):
             f"the embedded {self._embedded.name} scorer" if self._embedded else settings.upstream.partition("?")[0]
         )
         self._log.info(
-            "merlind {version} serves at {listen}, health and metrics at {admin}; photos go to {upstream}; "
+            "merlind {version} serves at {listen}, for operators at {admin}; photos go to {upstream}; "
             "data are in {data}",
             version=__version__,
             listen=" and ".join(where(description, port.getHost()) for description, port in ports),

@@ -7,7 +7,7 @@ import signal
 import time
 
 from tests.merlinctl import MerlinctlCase
-from tests.processes import free_port, until
+from tests.processes import HOST, free_port, until
 from tests.upstream import Upstream, UpstreamRequest
 
 
@@ -39,7 +39,7 @@ class PhotosTest(MerlinctlCase):
             (merlind, ["send", "text.png", "--name=A"], 1, ""),
             (merlind, ["send", "Anna.jpg", "--name=A", "--token-file=none"], 2, "can't be read"),
             (nobody, ["send", "Anna.jpg", "--name=A"], 4, "can't be reached"),
-            (merlind.admin, ["status", "5"], 4, "is the URL right?"),
+            (merlind, ["status", "5", f"--url=http://{HOST}:{merlind.port}/other/"], 4, "is the URL right?"),
         ):
             found, _, errors = self.run_to_end(server, *arguments)
             self.assertEqual((found, said in errors), (status, True), (arguments, errors))

@@ -75,7 +75,7 @@ class StartTest(ProcessCase):
         merlind.stop()
         (line,) = [line for line in merlind.log().splitlines() if " serves at " in line]
         for words in (
-            f"serves at http://127.0.0.1:{merlind.port}/, health and metrics at http://127.0.0.1:{merlind.admin}/;",
+            f"serves at http://127.0.0.1:{merlind.port}/, for operators at http://127.0.0.1:{merlind.admin}/;",
             "photos go to the embedded stand-in scorer;",
             f"data are in {merlind.data}",
         ):

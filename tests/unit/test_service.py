@@ -277,7 +277,7 @@ class StartTests(ServiceCase):
         self.start(upstream="https://upstream:12345/api/?key=secret")
         (line,) = lines
         self.assertRegex(line, r"^merlind \d+\.\d+\.\d+ serves at http://127\.0\.0\.1:8000/, ")
-        self.assertIn(", health and metrics at http://127.0.0.1:8001/; ", line)
+        self.assertIn(", for operators at http://127.0.0.1:8001/; ", line)
         self.assertIn("; photos go to https://upstream:12345/api/; ", line)
         self.assertTrue(line.endswith(f"; data are in {self.folder}"), line)
         self.stop()
@@ -286,7 +286,7 @@ class StartTests(ServiceCase):
         """The line names the embedded scorer, and no address of an admin listener that is turned off."""
         lines = LogLines.of(self).lines
         self.start(upstream="embedded:stand-in", admin=None)
-        self.assertIn(", health and metrics at no address; photos go to the embedded stand-in scorer; ", "".join(lines))
+        self.assertIn(", for operators at no address; photos go to the embedded stand-in scorer; ", "".join(lines))
         self.stop()
 
     def test_no_admin(self) -> None:

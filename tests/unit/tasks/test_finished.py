@@ -82,6 +82,7 @@ class CountedTests(SynchronousTestCase):
         self.assertEqual(
             self.samples(),
             {
+                'merlind_tasks_finished_total{code="",state="ready"} 0.0',
                 'merlind_tasks_finished_total{code="upstream_422",state="failed"} 1.0',
                 "merlind_time_to_score_seconds_sum 0.0",
             },
@@ -90,4 +91,5 @@ class CountedTests(SynchronousTestCase):
     def test_unfinished(self) -> None:
         """A task that goes on counts for nothing."""
         self.change(state=State.POLL, retry_id="5")
-        self.assertEqual(self.samples(), {"merlind_time_to_score_seconds_sum 0.0"})
+        none = {'merlind_tasks_finished_total{code="",state="ready"} 0.0', "merlind_time_to_score_seconds_sum 0.0"}
+        self.assertEqual(self.samples(), none)
