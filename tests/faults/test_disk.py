@@ -6,6 +6,7 @@ The codes are rows of docs/battery.md.
 import contextlib
 import os
 import re
+import signal
 import subprocess
 import threading
 import time
@@ -305,10 +306,12 @@ class LostDatabaseTest(ProcessCase):
     def test_second_process_without_the_lock(self) -> None:
         """With the lock deleted, a second process is refused as ever, and the first one ends (D9, D12)."""
         first = self.merlind(upstream=f"http://{HOST}:9/").start()
+        first.signal(signal.SIGSTOP)  # so that it doesn't end before the second one tries
         (first.data / "lock").unlink()
         second = Merlind(self.addCleanup, self.folder / "second", data=first.data)
         self.assertNotEqual(second.spawn().wait(), 0)
         self.assertIn("is in use by another merlind", second.log())
+        first.signal(signal.SIGCONT)
         self.assertEqual(first.wait(20), 1)
 
 
